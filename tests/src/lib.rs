@@ -1,0 +1,1 @@
+//! Behaviours of the whole connector live in `tests/`.
