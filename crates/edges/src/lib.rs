@@ -1,1 +1,5 @@
-//! To be written.
+//! The connector's sockets, clocks and tasks: the Jabber edge, the Webex edge, and the hub between them
+//! and the router.
+
+pub mod port;
+pub mod seam;

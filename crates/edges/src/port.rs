@@ -1,0 +1,90 @@
+//! What the hub and an edge say to each other.
+//!
+//! The hub never awaits a send (rule 14). Towards an edge that is safe on an unbounded channel because
+//! what can be in it is bounded elsewhere: deliveries by the credit, session orders by the number of
+//! people, acknowledgements by what the edge itself has reported.
+
+use router::ids::{PersonId, Ticket, Upstream};
+use router::inbound::Inbound;
+use router::outbound::{Hint, MaybeSent, Wanted};
+use router::outbox::Entry;
+use tokio::sync::mpsc;
+
+/// One delivery, with the entry and its body.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Answered with.
+    pub ticket: Ticket,
+    /// What to deliver.
+    pub entry: Entry,
+    /// Whether an earlier attempt may have arrived.
+    pub maybe_sent: MaybeSent,
+}
+
+/// What the hub asks of an edge. An edge takes orders at once, whatever else it waits for.
+#[derive(Debug)]
+pub enum Order {
+    /// Deliver this; answer with `Attempt` and `Receipt` on [`HubPort::answer`].
+    Deliver(Box<Delivery>),
+    /// The attempt is on disk: write.
+    Write(Ticket),
+    /// Do not write.
+    Skip(Ticket),
+    /// The far side may forget everything up to here.
+    Acknowledge(Upstream),
+    /// The state wanted for this person's session.
+    Session(PersonId, Wanted),
+    /// Pass on if easy.
+    Hint(Hint),
+    /// The value kept under this `ask` is on disk.
+    Kept(u64),
+    /// Look people up again in the directory.
+    DirectoryChanged,
+    /// Tell the sender, once, that this was not delivered.
+    Undelivered(Box<Entry>, Box<str>),
+    /// Stop: accept nothing new, let deliveries in flight finish; streams are dropped, not closed,
+    /// unless `sign_out`.
+    Stop {
+        /// Close sessions instead of leaving them to be resumed.
+        sign_out: bool,
+    },
+}
+
+/// An edge's way to the hub.
+#[derive(Clone, Debug)]
+pub struct HubPort {
+    intake: mpsc::Sender<Inbound>,
+    answers: mpsc::UnboundedSender<Inbound>,
+}
+
+impl HubPort {
+    /// A port that feeds these two channels of the hub.
+    #[must_use]
+    pub fn new(intake: mpsc::Sender<Inbound>, answers: mpsc::UnboundedSender<Inbound>) -> Self {
+        Self { intake, answers }
+    }
+
+    /// Hands an input over, waiting while the hub is full: a link is then left unread (rule 13).
+    /// False once the hub has stopped.
+    pub async fn take(&self, inbound: Inbound) -> bool {
+        self.intake.send(inbound).await.is_ok()
+    }
+
+    /// Hands an input over if there is room now; gives it back otherwise. For Mercury sockets, which
+    /// are never left unread (rule 13).
+    ///
+    /// # Errors
+    /// The hub is full, or has stopped.
+    pub fn try_take(&self, inbound: Inbound) -> Result<(), Inbound> {
+        self.intake.try_send(inbound).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,
+        })
+    }
+
+    /// Answers a delivery (`Attempt`, `Receipt`) or reports a stream or session event: these have a
+    /// channel of their own, bounded by the credit and by the number of streams and sessions.
+    pub fn answer(&self, inbound: Inbound) {
+        // A hub that has stopped needs no answer: what it did not commit is done again.
+        let _ = self.answers.send(inbound);
+    }
+}

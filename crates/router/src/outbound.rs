@@ -1,0 +1,79 @@
+//! All that an edge can be asked.
+
+use presence_map::Show;
+
+use crate::ids::{ConversationId, DerivedId, EntryId, PersonId, Ticket, Time, Upstream};
+use crate::outbox::Batch;
+
+/// One output of the router.
+#[derive(Debug)]
+pub enum Outbound {
+    /// Put this on disk, then answer `Committed`.
+    Commit(Batch),
+    /// Tell the far side that it may forget everything up to here.
+    Acknowledge(Upstream),
+    /// Deliver this entry; the hub adds the entry itself, body included, from the store.
+    Deliver(Ticket, EntryId, MaybeSent),
+    /// The attempt is on disk: write the bytes.
+    Write(Ticket),
+    /// Do not write; the next stanza takes the position.
+    Skip(Ticket),
+    /// Pass this on if it is easy, or drop it.
+    Hint(Hint),
+    /// The state wanted for this person's session; the last one said counts.
+    Session(PersonId, Wanted),
+    /// The value kept under this `ask` is on disk.
+    Kept(u64),
+    /// The directory has changed: edges look people up in `Router::directory`.
+    DirectoryChanged,
+    /// Tell the sender of this entry, once, that it was not delivered (rule 21).
+    Undelivered(EntryId, Box<str>),
+}
+
+/// Whether an earlier attempt may have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaybeSent {
+    /// It was never attempted.
+    No,
+    /// It may have been; ask first, and count the settle time from here (rule 10).
+    Since(Time),
+}
+
+/// The state wanted for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None is held.
+    Closed,
+    /// One is held, showing this.
+    Open {
+        /// The availability.
+        show: Show,
+        /// The text beside it; may be empty.
+        text: &'static str,
+    },
+}
+
+/// A passing hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Show in Jabber that `from` types to `to`; sent from `from`'s session.
+    TypingInJabber {
+        /// Who types.
+        from: PersonId,
+        /// In which conversation; the edge looks the other participant up.
+        conversation: ConversationId,
+        /// Started, or stopped.
+        active: bool,
+        /// The id to write on it, recognized as ours.
+        id: DerivedId,
+    },
+    /// Show in Webex that `from` types to `to`.
+    TypingInWebex {
+        /// Who types.
+        from: PersonId,
+        /// To whom.
+        to: PersonId,
+        /// Started, or stopped.
+        active: bool,
+    },
+}

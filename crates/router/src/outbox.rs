@@ -1,0 +1,390 @@
+//! What must survive, and the trait of whatever makes it survive.
+//!
+//! The store decides repeats (rule 4): an [`Input`] names its source id, and the answer says whether it
+//! is new. Everything else is a [`Change`] that the router has decided.
+
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{Body, Form, Link};
+use crate::ids::{
+    ActivityId, BatchId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId,
+    StanzaId, StreamId, Time,
+};
+use crate::tag::Tagger;
+
+/// What is committed together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Answered with.
+    pub id: BatchId,
+    /// New messages, each with all its parts; answered by one [`Novelty`] each, in order.
+    pub inputs: Vec<Input>,
+    /// Everything else, carried out in order after the inputs.
+    pub changes: Vec<Change>,
+}
+
+/// One input: a message that may be new.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// What makes it the same as another.
+    pub source: SourceId,
+    /// How a repeat is told.
+    pub repeat: Repeat,
+    /// Where it goes.
+    pub lane: Lane,
+    /// What it is to the far side.
+    pub kind: EntryKind,
+    /// Its author.
+    pub sender: PersonId,
+    /// Its addressee; `None` towards Jabber, where it is looked up at delivery.
+    pub recipient: Option<PersonId>,
+    /// Whose session or token carries it.
+    pub carrier: PersonId,
+    /// The stanza id that it came under, for marks on native messages (rule 20).
+    pub stanza: Option<StanzaId>,
+    /// The conversation that it came from, where it came from Webex.
+    pub conversation: Option<ConversationId>,
+    /// The stamp, the time of publication, or else the arrival.
+    pub time: Time,
+    /// Its bodies, one for each part; a mark or a delete has one part without body.
+    pub parts: Vec<Body>,
+    /// What it refers to: looked up in the same transaction.
+    pub target: Option<TargetRef>,
+    /// The state in which its entries begin.
+    pub state: EntryState,
+}
+
+/// How a repeat is told (rules 2 and 3).
+#[derive(Clone, Debug)]
+pub enum Repeat {
+    /// The source id alone decides: an activity.
+    Exact,
+    /// The oldest row with this source id within 10 minutes that this report has not reported yet.
+    Window(Report),
+}
+
+/// One way in which one message can be reported: the store remembers which have been.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Report {
+    /// The stream.
+    pub stream: ImpStreamId,
+    /// Whose session on it.
+    pub session: PersonId,
+    /// The form.
+    pub form: Form,
+    /// It carried a delay stamp.
+    pub stamped: bool,
+}
+
+/// One direction of one conversation: first in, first out (rule 7).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Lane {
+    /// Towards Webex, between two people, the smaller id first.
+    ToWebex(PersonId, PersonId),
+    /// Towards Jabber, from one conversation.
+    ToJabber(ConversationId),
+}
+
+impl Lane {
+    /// The lane towards Webex of two people, in either order.
+    #[must_use]
+    pub fn to_webex(a: &PersonId, b: &PersonId) -> Self {
+        if a <= b { Self::ToWebex(a.clone(), b.clone()) } else { Self::ToWebex(b.clone(), a.clone()) }
+    }
+}
+
+/// What an entry is to the far side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A text to be posted or sent.
+    Text,
+    /// A link to files shared in Webex, for the Jabber user.
+    Files,
+    /// The notice that a file was sent in Jabber.
+    FileNotice,
+    /// The edited text of an earlier activity, sent as a new message.
+    Edit,
+    /// The notice that a message was deleted.
+    DeleteNotice,
+    /// A read mark on this activity, as the carrier.
+    ReadActivity(ActivityId),
+    /// A read mark on the stanza that carried, or was, this message.
+    ReadStanza(StanzaId),
+}
+
+/// How an entry fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryState {
+    /// Committed, not yet released to its lane (rule 8).
+    Held,
+    /// In its lane, at this place.
+    Waiting(u64),
+    /// Delivered, as this; the body is erased.
+    Done(Option<Link>),
+    /// Never to be delivered, for this reason; the body is erased.
+    Closed(Box<str>),
+}
+
+/// One committed part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number.
+    pub id: EntryId,
+    /// The source id of its input.
+    pub source: SourceId,
+    /// Which message of that source id, from 0 (rule 3).
+    pub occurrence: u32,
+    /// Which part of that message, from 0.
+    pub part: u32,
+    /// The id under which it is written on the other side (rule 1).
+    pub derived: DerivedId,
+    /// The IV under which its text is sealed, where it goes to Webex with a text (rule 5).
+    pub iv: Option<[u8; 12]>,
+    /// Where it goes.
+    pub lane: Lane,
+    /// What it is to the far side.
+    pub kind: EntryKind,
+    /// Its author.
+    pub sender: PersonId,
+    /// Its addressee, where known.
+    pub recipient: Option<PersonId>,
+    /// Whose session or token carries it.
+    pub carrier: PersonId,
+    /// The conversation that it came from, where it came from Webex.
+    pub conversation: Option<ConversationId>,
+    /// The stanza id that it came under.
+    pub stanza: Option<StanzaId>,
+    /// The stamp, the time of publication, or else the arrival.
+    pub time: Time,
+    /// When it was committed.
+    pub committed: Time,
+    /// How it fares.
+    pub state: EntryState,
+    /// The run that may last have attempted it: the one that committed it, or a later one that said so.
+    pub run: u32,
+    /// The position of its last attempt towards Jabber.
+    pub attempt: Option<Position>,
+    /// Its body. [`Storage::load`] leaves it out.
+    pub body: Body,
+}
+
+impl Input {
+    /// The entries of this input, once the store has decided the occurrence. Every [`Storage`] makes
+    /// its rows with this, so that ids and IVs are the same everywhere.
+    #[must_use]
+    pub fn entries(
+        &self,
+        first: EntryId,
+        occurrence: u32,
+        now: Time,
+        run: u32,
+        tagger: &Tagger,
+    ) -> Vec<Entry> {
+        let to_webex = matches!(self.lane, Lane::ToWebex(..));
+        (0u32..)
+            .zip(&self.parts)
+            .map(|(part, body)| {
+                let derived = tagger.derive(self.kind.tag(), &self.source, occurrence, part);
+                let iv = match body {
+                    Body::Clear(text) if to_webex => Some(tagger.iv(&derived, "displayName", text)),
+                    _ => None,
+                };
+                Entry {
+                    id: EntryId(first.0 + u64::from(part)),
+                    source: self.source.clone(),
+                    occurrence,
+                    part,
+                    derived,
+                    iv,
+                    lane: self.lane.clone(),
+                    kind: self.kind.clone(),
+                    sender: self.sender.clone(),
+                    recipient: self.recipient.clone(),
+                    carrier: self.carrier.clone(),
+                    conversation: self.conversation.clone(),
+                    stanza: self.stanza.clone(),
+                    time: self.time,
+                    committed: now,
+                    state: match &self.state {
+                        EntryState::Waiting(place) => EntryState::Waiting(place + u64::from(part)),
+                        other => other.clone(),
+                    },
+                    run,
+                    attempt: None,
+                    body: body.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+impl EntryKind {
+    /// The word that goes into derived ids; never changed once released (rule 1).
+    #[must_use]
+    pub fn tag(&self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Files => "files",
+            Self::FileNotice => "file-notice",
+            Self::Edit => "edit",
+            Self::DeleteNotice => "delete-notice",
+            Self::ReadActivity(_) => "read-activity",
+            Self::ReadStanza(_) => "read-stanza",
+        }
+    }
+}
+
+/// What an input refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetRef {
+    /// The message with this source id (an activity that went to Jabber).
+    Source(SourceId),
+    /// What we wrote under this id, or what was posted as this activity, whichever is found.
+    Written(Box<str>),
+    /// A stanza by its author and its id (a native Jabber message that went to Webex).
+    Stanza(PersonId, StanzaId),
+}
+
+/// What the store answers to one input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// It is new: its entries, part by part.
+    New {
+        /// The entries.
+        entries: Vec<EntryId>,
+        /// Which message of its source id it is.
+        occurrence: u32,
+        /// What it refers to; empty if that is unknown.
+        target: Vec<EntrySummary>,
+    },
+    /// It repeats a message: whose entries these are.
+    Repeat {
+        /// The entries.
+        entries: Vec<EntryId>,
+    },
+}
+
+/// As much of an entry as a decision about it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntrySummary {
+    /// Its number.
+    pub id: EntryId,
+    /// How it fares.
+    pub state: EntryState,
+    /// Its source id: the activity, for what came from Webex.
+    pub source: SourceId,
+    /// Its author.
+    pub sender: PersonId,
+    /// The conversation that it came from or was posted to.
+    pub conversation: Option<ConversationId>,
+    /// The stanza id that it came under.
+    pub stanza: Option<StanzaId>,
+    /// The id under which we wrote it.
+    pub derived: DerivedId,
+}
+
+/// One decided change.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Held entries get their places in their lanes.
+    Release(Vec<(EntryId, u64)>),
+    /// This run may write it now, at this position (`None`: a POST).
+    Attempt(EntryId, Option<Position>),
+    /// It did not arrive: back to its place, unattempted at any position.
+    Return(EntryId),
+    /// It arrived; its body is erased.
+    Done(EntryId, Option<Link>),
+    /// It leaves its lane for good; its body is erased.
+    Close(EntryId, Box<str>),
+    /// It came back as failed: it waits again at this place (rule 11).
+    Reopen(EntryId, u64),
+    /// An edit of something unattempted: the new body takes its place (rule 19).
+    Replace(EntryId, Body),
+    /// So much of this stream has been taken over.
+    Handled(ImpStreamId, u64),
+    /// This stream is over: its count and the positions on it mean nothing any more.
+    ForgetStream(ImpStreamId),
+    /// How far this person's Webex side has been read; `None` forgets it.
+    Cursor(PersonId, Option<Time>),
+    /// An edge's small state; `None` forgets it.
+    Keep(Box<str>, Option<Box<[u8]>>),
+    /// The directory, whole, in the router's own encoding.
+    Directory(Box<[u8]>),
+    /// What is remembered of this person's presence, in the router's own encoding.
+    Presence(PersonId, Box<[u8]>),
+    /// Forget links and source ids of finished entries committed before this (rule 22).
+    Expire(Time),
+}
+
+/// What a store holds at the start of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The number of this run, from 1; it has been committed.
+    pub run: u32,
+    /// All unfinished entries, without their bodies, in order of their numbers.
+    pub entries: Vec<Entry>,
+    /// How much of each stream has been taken over.
+    pub streams: Vec<(ImpStreamId, u64)>,
+    /// How far each person's Webex side has been read.
+    pub cursors: Vec<(PersonId, Time)>,
+    /// What the edges keep.
+    pub kept: Vec<(Box<str>, Box<[u8]>)>,
+    /// The last complete directory; `None` in a new store.
+    pub directory: Option<Box<[u8]>>,
+    /// What is remembered of people's presence.
+    pub presence: Vec<(PersonId, Box<[u8]>)>,
+    /// Places below this one have been given out.
+    pub next_place: u64,
+}
+
+/// Why a store failed. After a failed commit its effect is unknown and the process ends (rule 12).
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct StorageError {
+    /// What failed, and what to do, without any content.
+    pub what: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Whatever makes batches survive. Synchronous: the hub gives it a thread of its own.
+pub trait Storage: Send {
+    /// Begins a run: numbers it, and gives what is there.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn load(&mut self, now: Time) -> Result<Loaded, StorageError>;
+
+    /// Commits batches, all or none, in order; answers each batch's inputs in order.
+    ///
+    /// # Errors
+    /// The effect is unknown: the caller must end the process.
+    fn commit(&mut self, batches: &[Batch], now: Time) -> Result<Vec<Vec<Novelty>>, StorageError>;
+
+    /// One entry with its body; `None` if there is none by this number.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn entry(&mut self, id: EntryId) -> Result<Option<Entry>, StorageError>;
+
+    /// The entry of ours with this written id, activity link or IV, if any (rules 1 and 6).
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn written(&mut self, iv: &[u8; 12]) -> Result<Option<EntrySummary>, StorageError>;
+
+    /// Bytes that may still be written before intake has to stop (rule 13); `None`: not bounded.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Whose count a [`StreamId`] is, if the store keeps it.
+#[must_use]
+pub fn durable(stream: &StreamId) -> Option<&ImpStreamId> {
+    match stream {
+        StreamId::Imp(id) => Some(id),
+        StreamId::Mercury(..) => None,
+    }
+}
