@@ -1,1 +1,13 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+pub mod ctx;
+pub mod endpoints;
+pub mod fault;
+pub mod generator;
+pub mod idle;
+pub mod imp;
+pub mod net;
+pub mod options;
+pub mod people;
+pub mod seen;

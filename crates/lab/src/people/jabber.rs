@@ -1,0 +1,1 @@
+//! A person's Jabber: a client stream of its own.
