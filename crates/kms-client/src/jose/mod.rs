@@ -1,0 +1,35 @@
+//! JSON object signing and encryption, compact forms only, and only the algorithms that the KMS speaks:
+//! `dir`, `A256KW` and `RSA-OAEP` with `A256GCM`, and `RS256`.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+mod error;
+pub mod jwe;
+pub mod jwk;
+pub mod jws;
+
+pub use error::{JweError, JwkError, JwsError, Part};
+
+/// The longest compact form that is looked at, in bytes.
+pub const MAX_COMPACT: usize = 1 << 20;
+
+/// base64url without padding (RFC 7515 §2).
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes behind `text`, or `None` if it is not base64url without padding in its one canonical spelling.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Cuts a compact form into exactly `N` parts.
+pub(crate) fn split<const N: usize>(compact: &str) -> Option<[&str; N]> {
+    let mut parts = compact.split('.');
+    let mut out = [""; N];
+    for part in &mut out {
+        *part = parts.next()?;
+    }
+    parts.next().is_none().then_some(out)
+}
