@@ -1,0 +1,451 @@
+//! Activities: what happens in a conversation, and `POST {conversation}/activities`.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Service;
+use crate::conversation::{Conversation, Person};
+use crate::endpoint::{Context, Endpoint, json, read};
+use crate::{ActivityId, ApiError, ClientTempId, ConversationId, KmsUri, PersonId, Timestamp, Url};
+
+/// A text as it travels: a compact JWE when its activity names a key, else plain. Never printed.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Text(String);
+
+impl Text {
+    /// Takes the text as it is to be sent: sealed already.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as it travels.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.0.len())
+    }
+}
+
+/// What an activity does.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(from = "String")]
+#[non_exhaustive]
+pub enum Verb {
+    /// Says something; with a parent of type `edit`, says it anew.
+    Post,
+    /// Shares files.
+    Share,
+    /// Reads up to an activity.
+    Acknowledge,
+    /// Takes an activity back.
+    Delete,
+    /// What a listing shows in place of a deleted or replaced activity.
+    Tombstone,
+    /// Adds a person; with an object of type `reaction2`, reacts.
+    Add,
+    /// Leaves, or removes a person.
+    Leave,
+    /// Begins the conversation.
+    Create,
+    /// Changes the title, or brings another form of a file.
+    Update,
+    /// Any other, as it was written.
+    Other(String),
+}
+
+impl From<String> for Verb {
+    fn from(verb: String) -> Self {
+        match verb.as_str() {
+            "post" => Self::Post,
+            "share" => Self::Share,
+            "acknowledge" => Self::Acknowledge,
+            "delete" => Self::Delete,
+            "tombstone" => Self::Tombstone,
+            "add" => Self::Add,
+            "leave" => Self::Leave,
+            "create" => Self::Create,
+            "update" => Self::Update,
+            _ => Self::Other(verb),
+        }
+    }
+}
+
+/// One activity as the cloud stored it. Fields not listed here are ignored.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Activity {
+    /// Its identifier; what acknowledgements, edits and deletes name.
+    pub id: ActivityId,
+    /// What it does.
+    pub verb: Verb,
+    /// When the cloud stored it.
+    pub published: Option<Timestamp>,
+    /// Its address.
+    pub url: Option<Url>,
+    /// The author's own name for it; listings may leave it out.
+    pub client_temp_id: Option<ClientTempId>,
+    /// The key that its texts are sealed with; see [`Activity::key`].
+    pub encryption_key_url: Option<KmsUri>,
+    /// Who did it.
+    pub actor: Option<Person>,
+    /// What it was done with.
+    pub object: Option<Object>,
+    /// Where it was done; for `create` the conversation is the object.
+    pub target: Option<Conversation>,
+    /// What it belongs to.
+    pub parent: Option<Parent>,
+}
+
+/// The activity that another one belongs to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Parent {
+    /// The first activity, also for an edit of an edit.
+    pub id: ActivityId,
+    /// How the two belong together.
+    #[serde(rename = "type", default = "unnamed")]
+    pub kind: ParentKind,
+}
+
+fn unnamed() -> ParentKind {
+    ParentKind::Other(String::new())
+}
+
+/// How an activity belongs to its parent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(from = "String")]
+#[non_exhaustive]
+pub enum ParentKind {
+    /// Replaces its text.
+    Edit,
+    /// Answers it in its thread.
+    Reply,
+    /// Reacts to it.
+    Reaction,
+    /// Any other, as it was written.
+    Other(String),
+}
+
+impl From<String> for ParentKind {
+    fn from(kind: String) -> Self {
+        match kind.as_str() {
+            "edit" => Self::Edit,
+            "reply" => Self::Reply,
+            "reaction" => Self::Reaction,
+            _ => Self::Other(kind),
+        }
+    }
+}
+
+/// What an activity is done with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "ObjectWire")]
+#[non_exhaustive]
+pub enum Object {
+    /// A text; both fields are gone once it is deleted.
+    Comment {
+        /// The plain text.
+        display_name: Option<Text>,
+        /// The same as HTML; not to be trusted.
+        content: Option<Text>,
+    },
+    /// Files, with a text or without.
+    Content {
+        /// The plain text.
+        display_name: Option<Text>,
+        /// The same as HTML; not to be trusted.
+        content: Option<Text>,
+        /// The files.
+        files: Vec<File>,
+    },
+    /// Another activity: the one read up to, or taken back.
+    Activity {
+        /// Which one.
+        id: ActivityId,
+        /// Its address.
+        url: Option<Url>,
+    },
+    /// A person who is added or removed.
+    Person(Box<Person>),
+    /// The conversation itself.
+    Conversation(Box<Conversation>),
+    /// Any other, by its type; empty when it has none.
+    Other(String),
+}
+
+/// A shared file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct File {
+    /// The file's name, sealed as the activity's texts are.
+    pub display_name: Option<Text>,
+    /// Its size in bytes.
+    pub file_size: Option<u64>,
+    /// Its media type.
+    pub mime_type: Option<String>,
+    /// Where its ciphertext lies.
+    pub url: Option<Url>,
+    /// Where and with which key it is fetched, sealed as the activity's texts are.
+    pub scr: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectWire {
+    #[serde(default)]
+    object_type: String,
+    display_name: Option<Text>,
+    content: Option<Text>,
+    #[serde(default)]
+    files: Option<FilesWire>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct FilesWire {
+    #[serde(default)]
+    items: Vec<File>,
+}
+
+impl From<ObjectWire> for Object {
+    /// An object whose inside does not fit its type is kept as [`Object::Other`].
+    fn from(wire: ObjectWire) -> Self {
+        #[derive(Deserialize)]
+        struct Reference {
+            id: ActivityId,
+            url: Option<Url>,
+        }
+        let ObjectWire { object_type, display_name, content, files, rest } = wire;
+        let rest = serde_json::Value::Object(rest);
+        match object_type.as_str() {
+            "comment" => Some(Self::Comment { display_name, content }),
+            "content" => {
+                Some(Self::Content { display_name, content, files: files.unwrap_or_default().items })
+            }
+            "activity" => {
+                Reference::deserialize(rest).ok().map(|Reference { id, url }| Self::Activity { id, url })
+            }
+            "person" => serde_json::from_value(rest).ok().map(|person| Self::Person(Box::new(person))),
+            "conversation" => serde_json::from_value(rest)
+                .ok()
+                .map(|conversation| Self::Conversation(Box::new(conversation))),
+            _ => None,
+        }
+        .unwrap_or(Self::Other(object_type))
+    }
+}
+
+impl Activity {
+    /// The key that the texts are sealed with; `None`: they are plain.
+    pub fn key(&self) -> Option<&KmsUri> {
+        let of_target = || self.target.as_ref()?.encryption_key_url.as_ref();
+        self.encryption_key_url.as_ref().or_else(of_target)
+    }
+
+    /// The conversation that it happened in.
+    pub fn conversation(&self) -> Option<&Conversation> {
+        match (&self.target, &self.object) {
+            (Some(target), _) => Some(target),
+            (None, Some(Object::Conversation(conversation))) => Some(conversation),
+            _ => None,
+        }
+    }
+}
+
+/// `POST {conversation}/activities`: does something in a conversation. The answer is the activity
+/// as it was stored.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// Where.
+    pub target: Target,
+    /// As whom; must be the token's own person.
+    pub actor: PersonId,
+    /// Echoed in the answer and in events; listings may leave it out.
+    pub client_temp_id: ClientTempId,
+    /// What.
+    pub action: Action,
+}
+
+/// The conversation that a [`Post`] goes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// Its identifier.
+    pub id: ConversationId,
+    /// Its address.
+    pub url: Url,
+    /// Its resource at the key service.
+    pub kms_resource_object_url: Option<KmsUri>,
+}
+
+/// What a [`Post`] does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Says something.
+    Comment(Comment),
+    /// Says something anew.
+    Edit {
+        /// The original activity, also when it was edited before.
+        original: ActivityId,
+        /// What it says now.
+        comment: Comment,
+    },
+    /// Reads up to an activity.
+    Acknowledge {
+        /// The last one read.
+        id: ActivityId,
+    },
+    /// Takes an activity back.
+    Delete {
+        /// Which one; must be the actor's own.
+        id: ActivityId,
+    },
+}
+
+/// A text to post, sealed.
+#[derive(Clone, Debug)]
+pub struct Comment {
+    /// The plain text, as a JWE.
+    pub display_name: Text,
+    /// The same as HTML, as a JWE; `None`: plain text only.
+    pub content: Option<Text>,
+    /// The key that both are sealed with.
+    pub key: KmsUri,
+}
+
+impl Endpoint for Post {
+    type Response = Activity;
+
+    fn service(&self) -> Option<Service> {
+        None
+    }
+
+    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
+        let url = self.target.url.join(["activities"]).with_query([("personRefresh", "true")]);
+        let (verb, object, key, parent) = match &self.action {
+            Action::Comment(comment) => ("post", comment.to_wire(), Some(&comment.key), None),
+            Action::Edit { original, comment } => {
+                let parent = ParentWire { id: original, kind: "edit" };
+                ("post", comment.to_wire(), Some(&comment.key), Some(parent))
+            }
+            Action::Acknowledge { id } => ("acknowledge", ObjectOut::activity(id), None, None),
+            Action::Delete { id } => ("delete", ObjectOut::activity(id), None, None),
+        };
+        let body = PostWire {
+            object_type: "activity",
+            verb,
+            client_temp_id: &self.client_temp_id,
+            actor: ActorWire { object_type: "person", id: &self.actor, entry_uuid: &self.actor },
+            object,
+            target: TargetWire {
+                id: &self.target.id,
+                object_type: "conversation",
+                url: &self.target.url,
+                kms_resource_object_url: self.target.kms_resource_object_url.as_ref(),
+                activities: Items::default(),
+                participants: Items::default(),
+            },
+            encryption_key_url: key,
+            parent,
+        };
+        json(Method::POST, &url, context, &body)
+    }
+
+    fn from_http(response: Response<Bytes>) -> Result<Activity, ApiError> {
+        read(response)
+    }
+}
+
+impl Comment {
+    fn to_wire(&self) -> ObjectOut<'_> {
+        ObjectOut {
+            object_type: "comment",
+            id: None,
+            display_name: Some(&self.display_name),
+            content: self.content.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PostWire<'a> {
+    object_type: &'static str,
+    verb: &'static str,
+    client_temp_id: &'a ClientTempId,
+    actor: ActorWire<'a>,
+    object: ObjectOut<'a>,
+    target: TargetWire<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_key_url: Option<&'a KmsUri>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<ParentWire<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ActorWire<'a> {
+    object_type: &'static str,
+    id: &'a PersonId,
+    #[serde(rename = "entryUUID")]
+    entry_uuid: &'a PersonId,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectOut<'a> {
+    object_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a ActivityId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<&'a Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a Text>,
+}
+
+impl<'a> ObjectOut<'a> {
+    fn activity(id: &'a ActivityId) -> Self {
+        Self { object_type: "activity", id: Some(id), display_name: None, content: None }
+    }
+}
+
+#[derive(Serialize)]
+struct ParentWire<'a> {
+    id: &'a ActivityId,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetWire<'a> {
+    id: &'a ConversationId,
+    object_type: &'static str,
+    url: &'a Url,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kms_resource_object_url: Option<&'a KmsUri>,
+    activities: Items,
+    participants: Items,
+}
+
+/// The service wants the lists to be there, though empty.
+#[derive(Default, Serialize)]
+pub(crate) struct Items {
+    items: [(); 0],
+}

@@ -1,0 +1,186 @@
+//! Access tokens: `POST {idbroker}/idb/oauth2/v1/access_token`, its grants, and what they give.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::catalog::Service;
+use crate::endpoint::{Context, Endpoint, read};
+use crate::url::form;
+use crate::{ApiError, PersonId};
+
+/// A token that is no visible ASCII and so fits into no header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("token must be visible ASCII")]
+pub struct TokenError;
+
+/// An access token; never printed, wiped when dropped.
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct AccessToken(Zeroizing<String>);
+
+impl AccessToken {
+    /// The bare token, without the word `Bearer`.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The value of the `Authorization` header, marked as sensitive.
+    pub fn to_header(&self) -> HeaderValue {
+        let text = Zeroizing::new(format!("Bearer {}", self.expose()));
+        let mut value = HeaderValue::from_str(&text).expect("tokens are visible ASCII");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl TryFrom<String> for AccessToken {
+    type Error = TokenError;
+    fn try_from(text: String) -> Result<Self, TokenError> {
+        let text = Zeroizing::new(text);
+        let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if good { Ok(Self(text)) } else { Err(TokenError) }
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken")
+    }
+}
+
+/// A secret text (a refresh token, a client's secret); never printed, wiped when dropped.
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The OAuth client that asks (HTTP Basic, RFC 6749 §2.3.1).
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The client's identifier.
+    pub id: String,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+/// What the client has to show for the token it asks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Grant {
+    /// A refresh token (RFC 6749 §6).
+    Refresh(Secret),
+    /// The client's own authority (RFC 6749 §4.4); scopes separated by spaces.
+    ClientCredentials {
+        /// The scopes asked for.
+        scope: String,
+    },
+    /// A machine account's token for a token of the person it acts for (RFC 8693).
+    /// `urn:lab:person` as the subject's type is the lab's own; a real cloud's is not known.
+    Exchange {
+        /// Whose token is asked for.
+        subject: PersonId,
+        /// The machine account's own token.
+        actor: AccessToken,
+    },
+}
+
+/// Asks the token endpoint for tokens.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// Who asks.
+    pub client: Client,
+    /// By what right.
+    pub grant: Grant,
+}
+
+/// What the token endpoint gives.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Tokens {
+    /// For requests.
+    pub access_token: AccessToken,
+    /// How long the access token lives, from the moment of the answer.
+    #[serde(deserialize_with = "seconds")]
+    pub expires_in: Duration,
+    /// For the next refresh; `None`: keep using the one that was sent.
+    pub refresh_token: Option<Secret>,
+    /// The scopes granted, separated by spaces.
+    pub scope: Option<String>,
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+impl Endpoint for TokenRequest {
+    type Response = Tokens;
+
+    fn service(&self) -> Option<Service> {
+        Some(Service::Idbroker)
+    }
+
+    /// The context's token is not used: the client's own credentials are.
+    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
+        let body = Zeroizing::new(match &self.grant {
+            Grant::Refresh(token) => {
+                form(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())])
+            }
+            Grant::ClientCredentials { scope } => form(&[
+                ("grant_type", "client_credentials"),
+                ("scope", scope),
+                ("self_contained_token", "true"),
+            ]),
+            Grant::Exchange { subject, actor } => form(&[
+                ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+                ("subject_token", subject.as_str()),
+                ("subject_token_type", "urn:lab:person"),
+                ("actor_token", actor.expose()),
+                ("actor_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+            ]),
+        });
+        // RFC 6749 §2.3.1: both halves are form-encoded before they are joined.
+        let (mut id, mut secret) = (String::new(), Zeroizing::new(String::new()));
+        crate::url::encode(&self.client.id, &mut id);
+        crate::url::encode(self.client.secret.expose(), &mut secret);
+        let basic = Zeroizing::new(STANDARD.encode(format!("{id}:{}", *secret)));
+        let mut basic = HeaderValue::from_str(&format!("Basic {}", *basic)).expect("base64 fits a header");
+        basic.set_sensitive(true);
+        let url = context.base.join(["idb", "oauth2", "v1", "access_token"]);
+        Request::post(url.as_str())
+            .header(header::AUTHORIZATION, basic)
+            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+            .header("trackingid", context.tracking_id.as_str())
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .map_err(ApiError::Request)
+    }
+
+    fn from_http(response: Response<Bytes>) -> Result<Tokens, ApiError> {
+        read(response)
+    }
+}

@@ -1,0 +1,63 @@
+//! How connections are made: an argument, so that a test can hand out in-memory pipes.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::Url;
+
+/// Anything that can carry a connection.
+pub trait Io: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Io for T {}
+
+/// A connection, whatever it is made of.
+pub type BoxIo = Box<dyn Io>;
+
+/// A future that can be kept and sent between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Makes connections, before any encryption.
+pub trait Dial: fmt::Debug + Send + Sync {
+    /// Connects to a host, which is a name or an IP address without brackets.
+    ///
+    /// # Errors
+    /// When there is no connection to be had.
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxIo>>;
+}
+
+/// Connects over TCP, names resolved by the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpDial;
+
+impl Dial for TcpDial {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxIo>> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as BoxIo)
+        })
+    }
+}
+
+/// Connects to where a URL points, with TLS if its scheme says so.
+pub(super) async fn connect(
+    dial: &dyn Dial,
+    tls: &Arc<rustls::ClientConfig>,
+    url: &Url,
+) -> io::Result<BoxIo> {
+    let host = url.host();
+    let io = dial.dial(&host, url.port()).await?;
+    if !url.is_secure() {
+        return Ok(io);
+    }
+    let name =
+        ServerName::try_from(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, io).await?))
+}

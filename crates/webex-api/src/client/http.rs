@@ -1,0 +1,255 @@
+//! Sends endpoints over HTTP/1.1, with a bounded number of connections for each host.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{Dial, TcpDial, connect};
+use crate::auth::AccessToken;
+use crate::endpoint::{Context, Endpoint};
+use crate::{ApiError, IdError, Random, Timestamp, TrackingId, Url};
+
+/// How an [`Http`] connects and what it bounds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Makes the connections; default [`TcpDial`].
+    pub dial: Arc<dyn Dial>,
+    /// For `https`. Made with an explicit crypto provider by the caller.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// From the call of [`Http::send`] to the whole answer, the wait for a connection included;
+    /// default 30 s.
+    pub timeout: Duration,
+    /// Connections to one host at once; further requests wait. Default 16.
+    pub connections_per_host: usize,
+    /// The longest answer in bytes; default 4 MiB.
+    pub body_limit: usize,
+    /// The `User-Agent` header, and the prefix of tracking ids; visible ASCII, default `webex-api`.
+    pub user_agent: String,
+}
+
+impl HttpConfig {
+    /// The defaults, with this TLS configuration.
+    pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        Self {
+            dial: Arc::new(TcpDial),
+            tls,
+            timeout: Duration::from_secs(30),
+            connections_per_host: 16,
+            body_limit: 4 * 1024 * 1024,
+            user_agent: "webex-api".to_owned(),
+        }
+    }
+}
+
+/// An endpoint's answer, and the cloud's clock when it gave it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer<T> {
+    /// What the endpoint answers.
+    pub value: T,
+    /// The `Date` header, in whole seconds; `None` when there was none.
+    pub date: Option<Timestamp>,
+}
+
+/// A REST client: cheap to clone, all clones share their connections.
+#[derive(Clone)]
+pub struct Http {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: HttpConfig,
+    user_agent: HeaderValue,
+    client: u128,
+    requests: AtomicU64,
+    hosts: Mutex<BTreeMap<HostKey, Arc<Host>>>,
+}
+
+/// Scheme is secure, host, port.
+type HostKey = (bool, String, u16);
+
+/// The connections to one host that are not in use, and permits for all.
+struct Host {
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// A connection left alone longer than this may be closed by the far side at any moment.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+impl Http {
+    /// A client without connections yet; `random` names it in tracking ids.
+    ///
+    /// # Errors
+    /// When the user agent cannot be part of a tracking id.
+    pub fn new(config: HttpConfig, random: &mut Random) -> Result<Self, IdError> {
+        let client = random.next_u128();
+        TrackingId::numbered(&config.user_agent, client, u64::MAX)?;
+        let user_agent = HeaderValue::from_str(&config.user_agent).expect("visible ASCII, as just checked");
+        let (requests, hosts) = (AtomicU64::new(0), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { config, user_agent, client, requests, hosts }) })
+    }
+
+    /// Sends one request and reads its answer. `base` is the address of the endpoint's service,
+    /// unused by endpoints that carry their own.
+    ///
+    /// # Errors
+    /// As [`ApiError`] says; [`ApiError::is_refusal`] tells whether the request can have had an
+    /// effect.
+    pub async fn send<E: Endpoint>(
+        &self,
+        endpoint: E,
+        base: &Url,
+        token: Option<&AccessToken>,
+    ) -> Result<Answer<E::Response>, ApiError> {
+        let n = self.shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let config = &self.shared.config;
+        let tracking_id = TrackingId::numbered(&config.user_agent, self.shared.client, n)
+            .expect("checked when the client was made");
+        let request = endpoint.into_http(&Context { base, token, tracking_id: &tracking_id })?;
+        let deadline = Instant::now() + config.timeout;
+        let response = self.exchange(request, deadline).await?;
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(Timestamp::from_http_date);
+        tracing::trace!(%tracking_id, status = response.status().as_u16(), "answered");
+        Ok(Answer { value: E::from_http(response)?, date })
+    }
+
+    /// Carries one request over a free connection or a new one.
+    async fn exchange(
+        &self,
+        request: Request<Bytes>,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let url: Url = parts.uri.to_string().parse().expect("endpoints write absolute addresses");
+        let host_name = url.host();
+        let origin = parts.uri.authority().expect("an absolute address has one").as_str();
+        // User information is no part of the Host header (RFC 9110 §7.2).
+        let origin = origin.rsplit('@').next().unwrap_or(origin);
+        let origin = HeaderValue::from_str(origin).map_err(|error| ApiError::Request(error.into()))?;
+        parts.headers.insert(header::HOST, origin);
+        parts.headers.insert(header::USER_AGENT, self.shared.user_agent.clone());
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = path.parse().map_err(|error: http::uri::InvalidUri| ApiError::Request(error.into()))?;
+        let mut request = Request::from_parts(parts, Full::new(body));
+
+        let connect_error = |source| ApiError::Connect { host: host_name.clone(), source };
+        let late = || connect_error(std::io::ErrorKind::TimedOut.into());
+        let host = self.host(&url);
+        let permit = Arc::clone(&host.permits).acquire_owned();
+        let permit = timeout_at(deadline, permit).await.map_err(|_| late())?;
+        let permit = permit.expect("the semaphore is never closed");
+        let mut reused = true;
+        loop {
+            let mut sender = match host.take_idle() {
+                Some(sender) if reused => sender,
+                _ => {
+                    reused = false;
+                    let connection = self.connect(&url);
+                    timeout_at(deadline, connection).await.map_err(|_| late())?.map_err(connect_error)?
+                }
+            };
+            let sent = timeout_at(deadline, sender.try_send_request(request)).await;
+            let sent = sent.map_err(|_| ApiError::Timeout { host: host_name.clone() })?;
+            let response = match sent {
+                Ok(response) => response,
+                Err(mut error) => match error.take_message() {
+                    // The far side closed a kept connection before anything was written.
+                    Some(unsent) if reused => {
+                        request = unsent;
+                        continue;
+                    }
+                    Some(_) => return Err(connect_error(std::io::ErrorKind::ConnectionAborted.into())),
+                    None => return Err(broken(&host_name, error.into_error())),
+                },
+            };
+            return self.read(response, sender, &host, &host_name, permit, deadline).await;
+        }
+    }
+
+    /// Reads the whole answer and keeps the connection for the next request.
+    async fn read(
+        &self,
+        response: Response<hyper::body::Incoming>,
+        sender: SendRequest<Full<Bytes>>,
+        host: &Host,
+        host_name: &str,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let limit = self.shared.config.body_limit;
+        let (parts, body) = response.into_parts();
+        let body = timeout_at(deadline, Limited::new(body, limit).collect()).await;
+        let body = body.map_err(|_| ApiError::Timeout { host: host_name.to_owned() })?;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                ApiError::TooLarge { limit }
+            } else {
+                ApiError::Broken { host: host_name.to_owned(), source: error }
+            }
+        })?;
+        let since = Instant::now();
+        host.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { sender, since });
+        drop(permit);
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
+
+    fn host(&self, url: &Url) -> Arc<Host> {
+        let key = (url.is_secure(), url.host(), url.port());
+        let mut hosts = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = hosts.entry(key).or_insert_with(|| {
+            let permits = Arc::new(Semaphore::new(self.shared.config.connections_per_host.max(1)));
+            Arc::new(Host { permits, idle: Mutex::default() })
+        });
+        Arc::clone(host)
+    }
+
+    async fn connect(&self, url: &Url) -> std::io::Result<SendRequest<Full<Bytes>>> {
+        let config = &self.shared.config;
+        let io = connect(&*config.dial, &config.tls, url).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(std::io::Error::other)?;
+        // Ends by itself when the sender is dropped or the far side closes.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+impl Host {
+    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());
+        // The one used last is the least likely to be closed.
+        idle.iter().rposition(|idle| idle.sender.is_ready()).map(|at| idle.remove(at).sender)
+    }
+}
+
+fn broken(host: &str, error: hyper::Error) -> ApiError {
+    ApiError::Broken { host: host.to_owned(), source: Box::new(error) }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,10 @@
+//! The driver (feature `client`): a REST client on hyper and rustls, and the Mercury socket on
+//! tokio-tungstenite. Needs a tokio runtime with time and, for [`TcpDial`], I/O.
+
+mod dial;
+mod http;
+mod mercury;
+
+pub use self::dial::{BoxFuture, BoxIo, Dial, Io, TcpDial};
+pub use self::http::{Answer, Http, HttpConfig};
+pub use self::mercury::{MercuryConfig, MercuryError, MercurySocket};
