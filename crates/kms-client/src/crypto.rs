@@ -6,7 +6,7 @@ use std::fmt;
 use aes_kw::{KeyInit, KwAes256};
 use ring::rand::SecureRandom;
 use ring::{aead, agreement, digest, hkdf, signature};
-use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey};
 use rsa::traits::PublicKeyParts;
 use zeroize::Zeroizing;
 
@@ -195,6 +195,12 @@ pub(crate) fn encrypt_oaep(modulus: &[u8], exponent: &[u8], text: &[u8]) -> Resu
     )
     .map_err(|_| Failed)?;
     key.oaep_encrypt_with_rng::<sha1::Sha1, _>(&mut RsaRandom::new(), text).map_err(|_| Failed)
+}
+
+/// Modulus and exponent of an RSA key given as a SubjectPublicKeyInfo, without leading zeros.
+pub(crate) fn rsa_numbers(spki: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let key = rsa::PublicKey::from_public_key_der(spki).ok()?;
+    Some((key.n_bytes().into(), key.e_bytes().into()))
 }
 
 /// Sizes of RSA moduli we work with; what is smaller is no longer safe (RFC 7518 §3.3 and §4.3), what is bigger

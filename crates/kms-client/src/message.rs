@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::crypto::Random;
 use crate::jose::jwk::{EcJwk, Jwk, OctJwk};
 use crate::uri::{ClusterUri, EphemeralUri, KeyUri, ResourceUri};
 
@@ -219,6 +220,16 @@ impl Request {
             _ => Self::Other { method: method.into(), uri: uri.into() },
         })
     }
+}
+
+/// A fresh id for a request: a random UUID (RFC 9562 §5.4).
+pub(crate) fn request_id(random: &mut dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// The JSON of the request that makes an ephemeral key.
