@@ -1,2 +1,3 @@
-//! To be written.
+//! The Hybrid Message connector.
+mod config;
 fn main() {}

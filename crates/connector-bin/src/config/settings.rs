@@ -1,0 +1,148 @@
+//! Every setting, once: its name, its default, its unit and what it is for. The example file is made
+//! from this list, and the reader takes the defaults from it.
+
+/// One setting.
+pub(crate) struct Setting {
+    pub(crate) table: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) fallback: Fallback,
+    /// One sentence, with the unit.
+    pub(crate) doc: &'static str,
+}
+
+/// What holds where a setting is not given; always a TOML literal.
+pub(crate) enum Fallback {
+    /// This value.
+    Default(&'static str),
+    /// Nothing: it must be given. The literal is an example.
+    Required(&'static str),
+    /// Nothing: it may be left out. The literal is an example.
+    Optional(&'static str),
+}
+
+use Fallback::{Default, Optional, Required};
+
+#[rustfmt::skip]
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting { table: "organization", key: "id", fallback: Required("\"33333333-3333-4333-8333-333333333333\""),
+        doc: "The organization's id in Webex, a UUID. Nobody outside it is ever served." },
+    Setting { table: "organization", key: "key_file", fallback: Required("\"organization.key\""),
+        doc: "File with the organization's key, 64 hexadecimal digits, the same on every connector. It marks what we write." },
+    Setting { table: "organization", key: "timezone", fallback: Default("\"+00:00\""),
+        doc: "Offset from UTC of the times shown before late messages, as +HH:MM or -HH:MM." },
+
+    Setting { table: "store", key: "path", fallback: Required("\"connector.db\""),
+        doc: "The store: one file (and two beside it) that holds what was accepted and not yet delivered." },
+    Setting { table: "store", key: "key_file", fallback: Required("\"store.key\""),
+        doc: "File with the key that seals texts at rest, 64 hexadecimal digits. Without it the store cannot be read." },
+    Setting { table: "store", key: "retention", fallback: Default("\"30d\""),
+        doc: "How long it is remembered which message is which on the other side." },
+
+    Setting { table: "webex", key: "discovery_url", fallback: Default("\"https://u2c.wbx2.com/u2c/api/v1\""),
+        doc: "Where the cloud's service catalog is asked for." },
+    Setting { table: "webex", key: "token_source", fallback: Default("\"organization\""),
+        doc: "How we act as a user: \"organization\" (a machine account's token is exchanged), \"user\" (each user's own refresh token), \"relay\" (a bot)." },
+    Setting { table: "webex", key: "client_id", fallback: Required("\"C0ffee\""),
+        doc: "Client id of the integration." },
+    Setting { table: "webex", key: "client_secret_file", fallback: Required("\"client.secret\""),
+        doc: "File with the secret of the integration." },
+    Setting { table: "webex", key: "machine_token_file", fallback: Optional("\"machine.token\""),
+        doc: "File with the machine account's access token; needed with token_source = \"organization\"." },
+    Setting { table: "webex", key: "user_tokens_file", fallback: Optional("\"tokens.csv\""),
+        doc: "File of person id,refresh token; needed with token_source = \"user\"." },
+    Setting { table: "webex", key: "admin_token_file", fallback: Optional("\"admin.token\""),
+        doc: "File with an administrator's access token, which reads people and their licences; not needed with [directory] users." },
+    Setting { table: "webex", key: "license_id", fallback: Optional("\"Y2lzY29zcGFyazovL3VzL0xJQ0VOU0UvSFlCUklE\""),
+        doc: "The licence that makes a person enabled for Hybrid Message; not needed with [directory] users." },
+    Setting { table: "webex", key: "ca_file", fallback: Optional("\"ca.pem\""),
+        doc: "Certificate authorities to trust beside the system's, PEM." },
+    Setting { table: "webex", key: "proxy", fallback: Optional("\"http://proxy.corp.example:3128\""),
+        doc: "HTTP proxy for everything towards the cloud." },
+    Setting { table: "webex", key: "deliver_to_pending", fallback: Default("false"),
+        doc: "Whether to post to people who never signed in to Webex: the cloud may then mail them an invitation." },
+
+    Setting { table: "imp", key: "publisher", fallback: Required("\"imp1.corp.example\""),
+        doc: "The IM and Presence publisher: host, or host:port where AXL is not on 8443." },
+    Setting { table: "imp", key: "nodes", fallback: Default("[]"),
+        doc: "The nodes that sessions are held on, host or host:port; the publisher alone if empty." },
+    Setting { table: "imp", key: "link", fallback: Default("\"a\""),
+        doc: "How sessions are held: \"a\" session control over one trusted link (port 7400), \"b\" one client stream a user with a service credential (port 5222), \"c\" one client stream a user with a token (port 5222)." },
+    Setting { table: "imp", key: "domains", fallback: Required("[\"corp.example\"]"),
+        doc: "The XMPP domains served by this cluster." },
+    Setting { table: "imp", key: "component", fallback: Optional("\"connector.corp.example\""),
+        doc: "Our name on the trusted link, one per connector; needed with link = \"a\"." },
+    Setting { table: "imp", key: "service_jid", fallback: Optional("\"connector@corp.example\""),
+        doc: "The account that may act for others; needed with link = \"b\"." },
+    Setting { table: "imp", key: "secret_file", fallback: Required("\"imp.secret\""),
+        doc: "File with the secret of the component (link a), the password of the service account (b), or the key that signs tokens (c)." },
+    Setting { table: "imp", key: "tls", fallback: Default("\"off\""),
+        doc: "\"required\", or \"off\": plain TCP, which is what the trusted link of IM and Presence speaks." },
+    Setting { table: "imp", key: "axl_url", fallback: Optional("\"https://imp1.corp.example:8443/axl/\""),
+        doc: "Address of AXL where it is not https://PUBLISHER:8443/axl/." },
+    Setting { table: "imp", key: "axl_user", fallback: Optional("\"axl-reader\""),
+        doc: "User with the role Standard AXL API Access; not needed with [directory] users." },
+    Setting { table: "imp", key: "axl_password_file", fallback: Optional("\"axl.password\""),
+        doc: "File with that user's password." },
+
+    Setting { table: "directory", key: "users", fallback: Optional("\"users.csv\""),
+        doc: "A file of jid,mail,enabled (true or false), read in place of AXL and of people's licences." },
+    Setting { table: "directory", key: "refresh", fallback: Default("\"15m\""),
+        doc: "How often people are read again." },
+
+    Setting { table: "presence", key: "poll", fallback: Default("\"10m\""),
+        doc: "How often everybody's Webex status is read." },
+    Setting { table: "presence", key: "subscribe", fallback: Default("true"),
+        doc: "Whether changes are also subscribed to; off is the product's exact behaviour." },
+
+    Setting { table: "limits", key: "deliveries", fallback: Default("256"),
+        doc: "Deliveries in flight at the same time." },
+    Setting { table: "limits", key: "sessions_per_second", fallback: Default("20"),
+        doc: "Sessions opened a second on each IM and Presence node." },
+    Setting { table: "limits", key: "handshakes", fallback: Default("32"),
+        doc: "Connections to the cloud being set up at the same time." },
+    Setting { table: "limits", key: "messages_per_minute", fallback: Default("300"),
+        doc: "Messages one person may write a minute; above it the sender gets an error." },
+    Setting { table: "limits", key: "free_space", fallback: Default("\"256MiB\""),
+        doc: "Free disk space below which nothing new is accepted." },
+    Setting { table: "limits", key: "grace", fallback: Default("\"10s\""),
+        doc: "How long deliveries in flight may take to finish after a request to stop." },
+
+    Setting { table: "status", key: "listen", fallback: Default("\"127.0.0.1:9280\""),
+        doc: "Where the status page and metrics are served; keep it on loopback or behind a proxy of yours." },
+
+    Setting { table: "log", key: "level", fallback: Default("\"info\""),
+        doc: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\", or a filter such as \"info,edges=debug\". No level ever shows a text or a secret." },
+
+    Setting { table: "testing", key: "time_scale", fallback: Default("1"),
+        doc: "How many times faster than life the waits run; above 1 only where every address is on loopback." },
+];
+
+/// Tables of which there may be several.
+pub(crate) const REPEATED: &[&str] = &["imp"];
+
+/// The example file: every setting with its default and unit.
+pub(crate) fn example() -> String {
+    let mut out = String::from(
+        "# Settings of the Hybrid Message connector. What stands here are the defaults; what must be given\n\
+         # is shown with an example; what may be left out is commented. Secrets are files of their own.\n\
+         # Paths are relative to this file. `connector check --config FILE` finds every mistake at once.\n",
+    );
+    let mut table = "";
+    for setting in SETTINGS {
+        if setting.table != table {
+            table = setting.table;
+            let brackets = if REPEATED.contains(&table) { ("[[", "]]") } else { ("[", "]") };
+            out.push_str(&format!("\n{}{table}{}\n", brackets.0, brackets.1));
+        }
+        let need = match setting.fallback {
+            Required(_) => " Must be given.",
+            Default(_) | Optional(_) => "",
+        };
+        out.push_str(&format!("# {}{need}\n", setting.doc));
+        match setting.fallback {
+            Default(literal) | Required(literal) => out.push_str(&format!("{} = {literal}\n", setting.key)),
+            Optional(literal) => out.push_str(&format!("# {} = {literal}\n", setting.key)),
+        }
+    }
+    out
+}

@@ -1,0 +1,167 @@
+use std::path::PathBuf;
+
+use super::settings::{Fallback, SETTINGS, example};
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../connector.example.toml");
+
+/// A folder with every file that the example names.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("connector-config-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        for setting in SETTINGS.iter().filter(|s| s.key.ends_with("_file")) {
+            let (Fallback::Required(literal) | Fallback::Optional(literal) | Fallback::Default(literal)) =
+                setting.fallback;
+            std::fs::write(path.join(literal.trim_matches('"')), "0".repeat(64)).unwrap();
+        }
+        Self(path)
+    }
+
+    fn mistakes(&self, text: &str) -> Vec<String> {
+        match parse(text, &self.0) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The example with everything that is optional given.
+fn full() -> String {
+    let mut text = String::new();
+    for line in EXAMPLE.lines() {
+        let name = line.trim_start_matches("# ").split(" = ").next().unwrap_or("");
+        let optional = line.starts_with("# ") && SETTINGS.iter().any(|s| s.key == name);
+        // The directory file would make other settings unneeded, and does not exist.
+        text.push_str(if optional && name != "users" { &line[2..] } else { line });
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_file_is_the_list_of_settings() {
+    if std::env::var_os("CONNECTOR_WRITE_EXAMPLE").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/connector.example.toml"), example()).unwrap();
+        return;
+    }
+    assert_eq!(
+        EXAMPLE,
+        example(),
+        "connector.example.toml is out of date: CONNECTOR_WRITE_EXAMPLE=1 cargo test -p connector-bin example"
+    );
+}
+
+#[test]
+fn the_example_with_every_setting_is_read_without_a_mistake() {
+    let folder = Folder::new("full");
+    assert_eq!(folder.mistakes(&full()), Vec::<String>::new());
+    let config = parse(&full(), &folder.0).unwrap();
+    assert_eq!(config.imp[0].nodes, ["imp1.corp.example:7400"]);
+    assert_eq!(config.imp[0].axl.as_ref().unwrap().url, "https://imp1.corp.example:8443/axl/");
+    assert_eq!(config.store.retention, Duration::from_secs(30 * 86_400));
+}
+
+#[test]
+fn an_empty_file_is_told_everything_that_is_missing_at_once() {
+    let folder = Folder::new("empty");
+    let mistakes = folder.mistakes("");
+    for key in ["organization.id", "organization.key_file", "store.path", "webex.client_id", "imp.publisher"]
+    {
+        assert!(mistakes.iter().any(|m| m.contains(key)), "{key} is not among {mistakes:#?}");
+    }
+}
+
+#[test]
+fn each_mistake_names_its_line_and_what_is_expected() {
+    let folder = Folder::new("rows");
+    // (what the full example says, what stands there instead, the mistake)
+    let rows = [
+        ("id = \"3333", "id = 7 # \"3333", "organization.id: expected a text in quotes"),
+        ("id = \"3333", "id = \"x3333", "organization.id: expected a UUID"),
+        (
+            "timezone = \"+00:00\"",
+            "timezone = \"Berlin\"",
+            "organization.timezone: expected an offset such as \"+01:00\"",
+        ),
+        ("retention = \"30d\"", "retention = \"30 days\"", "store.retention: expected a duration such as"),
+        ("retention = \"30d\"", "retention = \"1h\"", "store.retention: expected at least \"1d\""),
+        ("key_file = \"store.key\"", "key_file = \"none.key\"", "store.key_file: cannot read"),
+        (
+            "discovery_url = \"https",
+            "discovery_url = \"ftp",
+            "webex.discovery_url: expected an address that begins with https:// or http://",
+        ),
+        (
+            "discovery_url = \"https",
+            "discovery_url = \"http",
+            "webex.discovery_url: plain http is refused off loopback",
+        ),
+        (
+            "token_source = \"organization\"",
+            "token_source = \"magic\"",
+            "webex.token_source: expected one of \"organization\", \"user\", \"relay\"",
+        ),
+        (
+            "machine_token_file =",
+            "# machine_token_file =",
+            "webex.machine_token_file: is needed with token_source",
+        ),
+        (
+            "deliver_to_pending = false",
+            "deliver_to_pending = \"no\"",
+            "webex.deliver_to_pending: expected true or false",
+        ),
+        ("domains = [\"corp.example\"]", "domains = []", "imp.domains: expected at least one domain"),
+        ("component =", "# component =", "imp.component: is needed with link = \"a\""),
+        ("deliveries = 256", "deliveries = 0", "limits.deliveries: expected a whole number from 1 to 100000"),
+        ("free_space = \"256MiB\"", "free_space = \"256MB\"", "limits.free_space: expected a size such as"),
+        ("listen = \"127.0.0.1:9280\"", "listen = \"9280\"", "status.listen: expected an address and port"),
+        (
+            "time_scale = 1",
+            "time_scale = 20",
+            "testing.time_scale: above 1 is refused unless every address is on loopback",
+        ),
+        ("[status]", "[statue]", "statue: no such table"),
+        (
+            "poll = \"10m\"",
+            "polls = \"10m\"",
+            "presence.polls: no such setting; [presence] has poll, subscribe",
+        ),
+    ];
+    for (from, to, expected) in rows {
+        let text = full();
+        assert!(text.contains(from), "the example has no `{from}`");
+        let broken = text.replacen(from, to, 1);
+        let line = text.lines().position(|l| l.contains(from)).unwrap() + 1;
+        let mistakes = folder.mistakes(&broken);
+        let found = mistakes.iter().find(|m| m.contains(expected));
+        let found = found.unwrap_or_else(|| panic!("`{to}`: {mistakes:#?}"));
+        // A setting that is missing is reported at the head of its table.
+        if !to.starts_with('#') {
+            assert!(found.starts_with(&format!("line {line}: ")), "`{to}` is on line {line}: {found}");
+        }
+    }
+}
+
+#[test]
+fn several_mistakes_are_reported_together() {
+    let folder = Folder::new("several");
+    let text = full().replace("deliveries = 256", "deliveries = 0").replace("poll = \"10m\"", "poll = 10");
+    assert_eq!(folder.mistakes(&text).len(), 2);
+}
+
+#[test]
+fn what_is_not_toml_names_the_line() {
+    let folder = Folder::new("toml");
+    let mistakes = folder.mistakes("[organization]\nid = \n");
+    assert!(mistakes[0].starts_with("line 2: file: "), "{mistakes:?}");
+}
