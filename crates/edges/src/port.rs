@@ -4,10 +4,13 @@
 //! what can be in it is bounded elsewhere: deliveries by the credit, session orders by the number of
 //! people, acknowledgements by what the edge itself has reported.
 
-use router::ids::{PersonId, Ticket, Upstream};
+use std::sync::Arc;
+
+use router::directory::Directory;
+use router::ids::{ImpStreamId, PersonId, Ticket, Upstream};
 use router::inbound::Inbound;
 use router::outbound::{Hint, MaybeSent, Wanted};
-use router::outbox::Entry;
+use router::outbox::{Entry, EntrySummary};
 use tokio::sync::mpsc;
 
 /// One delivery, with the entry and its body.
@@ -17,6 +20,8 @@ pub struct Delivery {
     pub ticket: Ticket,
     /// What to deliver.
     pub entry: Entry,
+    /// What the entry refers to, as it was when this delivery was handed out; empty where unknown.
+    pub target: Vec<EntrySummary>,
     /// Whether an earlier attempt may have arrived.
     pub maybe_sent: MaybeSent,
 }
@@ -30,6 +35,8 @@ pub enum Order {
     Write(Ticket),
     /// Do not write.
     Skip(Ticket),
+    /// What was attempted on this resumed stream is settled, on disk: stanzas may be written again.
+    Settled(ImpStreamId),
     /// The far side may forget everything up to here.
     Acknowledge(Upstream),
     /// The state wanted for this person's session.
@@ -38,8 +45,8 @@ pub enum Order {
     Hint(Hint),
     /// The value kept under this `ask` is on disk.
     Kept(u64),
-    /// Look people up again in the directory.
-    DirectoryChanged,
+    /// Who is whom, from now on; also the first order of a run in whose store there was a directory.
+    Directory(Arc<Directory>),
     /// Tell the sender, once, that this was not delivered.
     Undelivered(Box<Entry>, Box<str>),
     /// Stop: accept nothing new, let deliveries in flight finish; streams are dropped, not closed,

@@ -111,6 +111,8 @@ pub enum Kind {
         /// The deleted activity.
         of: ActivityId,
     },
+    /// In a listing: this activity was deleted, and nothing of it is left to carry (rule 19).
+    Tombstone,
     /// Somebody read up to here.
     Read(Marked),
     /// A stanza of ours came back as an error.

@@ -2,6 +2,7 @@
 //! never looks inside.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,18 @@ impl Time {
     #[must_use]
     pub fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
+    }
+
+    /// The moment `wait` later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        self.plus(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The moment `wait` earlier.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Self {
+        self.plus(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).saturating_neg())
     }
 
     /// Milliseconds from `earlier` to here; negative where `earlier` is later.

@@ -2,7 +2,7 @@
 
 use presence_map::Show;
 
-use crate::ids::{ConversationId, DerivedId, EntryId, PersonId, Ticket, Time, Upstream};
+use crate::ids::{ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Ticket, Time, Upstream};
 use crate::outbox::Batch;
 
 /// One output of the router.
@@ -18,13 +18,16 @@ pub enum Outbound {
     Write(Ticket),
     /// Do not write; the next stanza takes the position.
     Skip(Ticket),
+    /// What was attempted on this resumed stream is settled, on disk: stanzas may be written again
+    /// (rule 11). Between `Stream(_, Resumed)` and this an edge writes none on it.
+    Settled(ImpStreamId),
     /// Pass this on if it is easy, or drop it.
     Hint(Hint),
     /// The state wanted for this person's session; the last one said counts.
     Session(PersonId, Wanted),
     /// The value kept under this `ask` is on disk.
     Kept(u64),
-    /// The directory has changed: edges look people up in `Router::directory`.
+    /// The directory has changed: the hub hands `Router::directory` to the edges.
     DirectoryChanged,
     /// Tell the sender of this entry, once, that it was not delivered (rule 21).
     Undelivered(EntryId, Box<str>),

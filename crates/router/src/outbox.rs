@@ -32,8 +32,6 @@ pub struct Input {
     pub repeat: Repeat,
     /// Where it goes.
     pub lane: Lane,
-    /// What it is to the far side.
-    pub kind: EntryKind,
     /// Its author.
     pub sender: PersonId,
     /// Its addressee; `None` towards Jabber, where it is looked up at delivery.
@@ -46,12 +44,27 @@ pub struct Input {
     pub conversation: Option<ConversationId>,
     /// The stamp, the time of publication, or else the arrival.
     pub time: Time,
-    /// Its bodies, one for each part; a mark or a delete has one part without body.
-    pub parts: Vec<Body>,
-    /// What it refers to: looked up in the same transaction.
+    /// The stamp by which it sorts when it is released (rule 8); `None`: as it came.
+    pub stamp: Option<Time>,
+    /// The IV of its sealed text, where it came from Webex: by it a post of ours is known (rule 6).
+    pub iv: Option<[u8; 12]>,
+    /// Its parts, at least one; each becomes an entry, at consecutive places.
+    pub parts: Vec<Part>,
+    /// What it refers to: looked up in the same transaction, before its own entries exist.
     pub target: Option<TargetRef>,
-    /// The state in which its entries begin.
+    /// The state in which its entries begin. An input that begins *waiting* and repeats a held message
+    /// releases that message at its own place, in the same transaction; one that begins *held* and
+    /// repeats a held message adds its holders and its stamp to it (rule 8).
     pub state: EntryState,
+}
+
+/// One part of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is to the far side.
+    pub kind: EntryKind,
+    /// Its body; a mark or a notice has none.
+    pub body: Body,
 }
 
 /// How a repeat is told (rules 2 and 3).
@@ -106,20 +119,21 @@ pub enum EntryKind {
     Edit,
     /// The notice that a message was deleted.
     DeleteNotice,
-    /// A read mark on this activity, as the carrier.
-    ReadActivity(ActivityId),
-    /// A read mark on the stanza that carried, or was, this message.
-    ReadStanza(StanzaId),
+    /// A read mark of the carrier on the entry's target.
+    Read,
 }
 
 /// How an entry fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryState {
     /// Committed, not yet released to its lane (rule 8).
-    Held,
+    Held {
+        /// Whose opening sessions (towards Webex) or sockets that catch up (towards Jabber) brought it.
+        by: Vec<PersonId>,
+    },
     /// In its lane, at this place.
     Waiting(u64),
-    /// Delivered, as this; the body is erased.
+    /// Delivered, as this.
     Done(Option<Link>),
     /// Never to be delivered, for this reason; the body is erased.
     Closed(Box<str>),
@@ -156,6 +170,10 @@ pub struct Entry {
     pub stanza: Option<StanzaId>,
     /// The stamp, the time of publication, or else the arrival.
     pub time: Time,
+    /// The stamp by which it sorts when it is released; `None`: as it came.
+    pub stamp: Option<Time>,
+    /// What it refers to, where it is an edit, a notice or a mark.
+    pub target: Option<TargetRef>,
     /// When it was committed.
     pub committed: Time,
     /// How it fares.
@@ -164,6 +182,8 @@ pub struct Entry {
     pub run: u32,
     /// The position of its last attempt towards Jabber.
     pub attempt: Option<Position>,
+    /// Its sender was told that it is not delivered (rule 21).
+    pub reported: bool,
     /// Its body. [`Storage::load`] leaves it out.
     pub body: Body,
 }
@@ -183,8 +203,8 @@ impl Input {
         let to_webex = matches!(self.lane, Lane::ToWebex(..));
         (0u32..)
             .zip(&self.parts)
-            .map(|(part, body)| {
-                let derived = tagger.derive(self.kind.tag(), &self.source, occurrence, part);
+            .map(|(part, Part { kind, body })| {
+                let derived = tagger.derive(kind.tag(), &self.source, occurrence, part);
                 let iv = match body {
                     Body::Clear(text) if to_webex => Some(tagger.iv(&derived, "displayName", text)),
                     _ => None,
@@ -197,13 +217,15 @@ impl Input {
                     derived,
                     iv,
                     lane: self.lane.clone(),
-                    kind: self.kind.clone(),
+                    kind: kind.clone(),
                     sender: self.sender.clone(),
                     recipient: self.recipient.clone(),
                     carrier: self.carrier.clone(),
                     conversation: self.conversation.clone(),
                     stanza: self.stanza.clone(),
                     time: self.time,
+                    stamp: self.stamp,
+                    target: self.target.clone(),
                     committed: now,
                     state: match &self.state {
                         EntryState::Waiting(place) => EntryState::Waiting(place + u64::from(part)),
@@ -211,10 +233,38 @@ impl Input {
                     },
                     run,
                     attempt: None,
+                    reported: false,
                     body: body.clone(),
                 }
             })
             .collect()
+    }
+}
+
+impl EntrySummary {
+    /// The activity that this message is in Webex, and its conversation: where it came from, or what it
+    /// was posted as. `None` while it has not been posted.
+    #[must_use]
+    pub fn activity(&self) -> Option<(ActivityId, ConversationId)> {
+        match (&self.lane, &self.state) {
+            (Lane::ToJabber(conversation), _) => {
+                Some((ActivityId::new(self.source.as_str()), conversation.clone()))
+            }
+            (_, EntryState::Done(Some(Link::Activity(activity, conversation)))) => {
+                Some((activity.clone(), conversation.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The id of the stanza that this message is in Jabber: the one that it came under, or the one that
+    /// we wrote it under. `None` where it came under none.
+    #[must_use]
+    pub fn stanza_id(&self) -> Option<&str> {
+        match self.lane {
+            Lane::ToJabber(_) => Some(self.derived.as_str()),
+            Lane::ToWebex(..) => self.stanza.as_ref().map(StanzaId::as_str),
+        }
     }
 }
 
@@ -228,21 +278,24 @@ impl EntryKind {
             Self::FileNotice => "file-notice",
             Self::Edit => "edit",
             Self::DeleteNotice => "delete-notice",
-            Self::ReadActivity(_) => "read-activity",
-            Self::ReadStanza(_) => "read-stanza",
+            Self::Read => "read",
         }
     }
 }
 
-/// What an input refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an input refers to. A lookup gives all its parts, in order of their numbers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TargetRef {
-    /// The message with this source id (an activity that went to Jabber).
-    Source(SourceId),
-    /// What we wrote under this id, or what was posted as this activity, whichever is found.
-    Written(Box<str>),
-    /// A stanza by its author and its id (a native Jabber message that went to Webex).
-    Stanza(PersonId, StanzaId),
+    /// This activity: the message with this source id (it went to Jabber), or the one that was posted as
+    /// it (it came from Jabber); and with it the earlier edits that refer to the same activity.
+    Activity(ActivityId),
+    /// This stanza: what we wrote under this id, or else the message that its author sent under it.
+    Stanza {
+        /// Who wrote the stanza, in whosever voice it was sent.
+        author: PersonId,
+        /// Its id.
+        id: StanzaId,
+    },
 }
 
 /// What the store answers to one input.
@@ -261,7 +314,11 @@ pub enum Novelty {
     Repeat {
         /// The entries.
         entries: Vec<EntryId>,
+        /// They were held, and this copy has released them at its place.
+        released: bool,
     },
+    /// It is a post of ours that came back: same IV, same author, no other conversation (rule 6).
+    Own(EntrySummary),
 }
 
 /// As much of an entry as a decision about it needs.
@@ -269,8 +326,14 @@ pub enum Novelty {
 pub struct EntrySummary {
     /// Its number.
     pub id: EntryId,
+    /// What it is to the far side.
+    pub kind: EntryKind,
     /// How it fares.
     pub state: EntryState,
+    /// Where it goes.
+    pub lane: Lane,
+    /// The stamp, the time of publication, or else the arrival.
+    pub time: Time,
     /// Its source id: the activity, for what came from Webex.
     pub source: SourceId,
     /// Its author.
@@ -286,20 +349,23 @@ pub struct EntrySummary {
 /// One decided change.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Held entries get their places in their lanes.
+    /// Held entries get their places in their lanes; one that waits already moves to the place.
     Release(Vec<(EntryId, u64)>),
     /// This run may write it now, at this position (`None`: a POST).
     Attempt(EntryId, Option<Position>),
     /// It did not arrive: back to its place, unattempted at any position.
     Return(EntryId),
-    /// It arrived; its body is erased.
+    /// It arrived. Towards Webex its body is erased; towards Jabber [`Change::Erase`] does it, since a
+    /// stanza may come back as failed after its receipt (rule 11).
     Done(EntryId, Option<Link>),
     /// It leaves its lane for good; its body is erased.
     Close(EntryId, Box<str>),
-    /// It came back as failed: it waits again at this place (rule 11).
+    /// It came back as failed: it waits again at this place, unattempted (rule 11).
     Reopen(EntryId, u64),
-    /// An edit of something unattempted: the new body takes its place (rule 19).
-    Replace(EntryId, Body),
+    /// Its sender was told that it is not delivered (rule 21).
+    Reported(EntryId),
+    /// Erase the bodies of finished entries committed before this.
+    Erase(Time),
     /// So much of this stream has been taken over.
     Handled(ImpStreamId, u64),
     /// This stream is over: its count and the positions on it mean nothing any more.
@@ -323,6 +389,8 @@ pub struct Loaded {
     pub run: u32,
     /// All unfinished entries, without their bodies, in order of their numbers.
     pub entries: Vec<Entry>,
+    /// What those of them refer to that have a target.
+    pub targets: Vec<(EntryId, Vec<EntrySummary>)>,
     /// How much of each stream has been taken over.
     pub streams: Vec<(ImpStreamId, u64)>,
     /// How far each person's Webex side has been read.
@@ -335,6 +403,15 @@ pub struct Loaded {
     pub presence: Vec<(PersonId, Box<[u8]>)>,
     /// Places below this one have been given out.
     pub next_place: u64,
+}
+
+/// One entry, and what it refers to, as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The entry, with its body.
+    pub entry: Entry,
+    /// What its target is now; empty where it has none, or where that is unknown.
+    pub target: Vec<EntrySummary>,
 }
 
 /// Why a store failed. After a failed commit its effect is unknown and the process ends (rule 12).
@@ -362,17 +439,11 @@ pub trait Storage: Send {
     /// The effect is unknown: the caller must end the process.
     fn commit(&mut self, batches: &[Batch], now: Time) -> Result<Vec<Vec<Novelty>>, StorageError>;
 
-    /// One entry with its body; `None` if there is none by this number.
+    /// One entry with its body and its target; `None` if there is none by this number.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn entry(&mut self, id: EntryId) -> Result<Option<Entry>, StorageError>;
-
-    /// The entry of ours with this written id, activity link or IV, if any (rules 1 and 6).
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    fn written(&mut self, iv: &[u8; 12]) -> Result<Option<EntrySummary>, StorageError>;
+    fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError>;
 
     /// Bytes that may still be written before intake has to stop (rule 13); `None`: not bounded.
     fn room(&self) -> Option<u64> {
