@@ -94,7 +94,9 @@ pub(crate) fn read<T: DeserializeOwned>(response: Response<Bytes>) -> Result<T, 
 pub(crate) fn next_link(response: &Response<Bytes>) -> Option<Url> {
     let links = response.headers().get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     for link in links.flat_map(|value| value.split(",<").flat_map(|part| part.split(", <"))) {
-        let (address, parameters) = link.trim_start_matches([' ', '<']).split_once('>')?;
+        let Some((address, parameters)) = link.trim_start_matches([' ', '<']).split_once('>') else {
+            continue;
+        };
         let next = parameters.split(';').any(|parameter| {
             let parameter = parameter.trim().to_ascii_lowercase();
             matches!(parameter.as_str(), r#"rel="next""# | "rel=next")
@@ -118,6 +120,7 @@ mod tests {
             (r#"<http://h/a,b>; title="t"; rel=next"#, Some("http://h/a,b")),
             (r#"<http://h/a>; rel="prev""#, None),
             (r#"</relative>; rel="next""#, None),
+            (r#"rubbish, <http://h/b>; rel="next""#, Some("http://h/b")),
             ("rubbish", None),
         ] {
             let response = Response::builder().header("link", link).body(Bytes::new()).unwrap();

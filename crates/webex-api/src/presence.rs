@@ -15,13 +15,12 @@ pub const MAX_SUBJECTS: usize = 50;
 
 /// What the cloud says about a person's presence, in an answer or in an event.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "PresenceWire")]
 #[non_exhaustive]
 pub struct Presence {
     /// Whom it is about.
     pub subject: PersonId,
     /// The composed status; `None` when nothing is said about it (a person who hides it).
-    #[serde(alias = "eventType")]
     pub status: Option<Status>,
     /// Since when.
     pub status_time: Option<Timestamp>,
@@ -29,6 +28,30 @@ pub struct Presence {
     pub last_active: Option<Timestamp>,
     /// Which device showed it.
     pub last_seen_device_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PresenceWire {
+    subject: PersonId,
+    status: Option<Status>,
+    event_type: Option<Status>,
+    status_time: Option<Timestamp>,
+    last_active: Option<Timestamp>,
+    last_seen_device_url: Option<String>,
+}
+
+impl From<PresenceWire> for Presence {
+    fn from(wire: PresenceWire) -> Self {
+        Self {
+            subject: wire.subject,
+            // Some answers name the status as an event of that type.
+            status: wire.status.or(wire.event_type),
+            status_time: wire.status_time,
+            last_active: wire.last_active,
+            last_seen_device_url: wire.last_seen_device_url,
+        }
+    }
 }
 
 /// A status in the cloud's words.

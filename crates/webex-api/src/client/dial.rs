@@ -13,9 +13,9 @@ use tokio_rustls::TlsConnector;
 use crate::Url;
 
 /// Anything that can carry a connection.
-pub trait Io: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection, whatever it is made of.
 pub type BoxIo = Box<dyn Io>;

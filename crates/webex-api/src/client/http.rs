@@ -166,6 +166,10 @@ impl Http {
                     timeout_at(deadline, connection).await.map_err(|_| late())?.map_err(connect_error)?
                 }
             };
+            // A kept connection may still be reading the end of the answer before, or be closed.
+            if timeout_at(deadline, sender.ready()).await.map_err(|_| late())?.is_err() && reused {
+                continue;
+            }
             let sent = timeout_at(deadline, sender.try_send_request(request)).await;
             let sent = sent.map_err(|_| ApiError::Timeout { host: host_name.clone() })?;
             let response = match sent {
@@ -240,7 +244,7 @@ impl Host {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());
         // The one used last is the least likely to be closed.
-        idle.iter().rposition(|idle| idle.sender.is_ready()).map(|at| idle.remove(at).sender)
+        idle.pop().map(|idle| idle.sender)
     }
 }
 

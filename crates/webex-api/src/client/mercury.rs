@@ -1,6 +1,7 @@
 //! Drives one [`Socket`] over a WebSocket.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -88,7 +89,6 @@ impl MercuryError {
 
 /// An open Mercury socket. Call [`MercurySocket::next`] without pause: answers from the key service
 /// and pongs come by it too.
-#[derive(Debug)]
 pub struct MercurySocket {
     web_socket: WebSocketStream<BoxIo>,
     socket: Socket,
@@ -245,6 +245,12 @@ impl MercurySocket {
         if let Err(error) = timeout(CLOSE_WAIT, written).await.unwrap_or(Ok(())) {
             tracing::trace!(%error, "close frame not sent");
         }
+    }
+}
+
+impl fmt::Debug for MercurySocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MercurySocket").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
