@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod ids;
 pub mod inbound;
 mod machine;
+pub mod memory;
 pub mod outbound;
 pub mod outbox;
 pub mod tag;

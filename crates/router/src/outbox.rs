@@ -3,6 +3,8 @@
 //! The store decides repeats (rule 4): an [`Input`] names its source id, and the answer says whether it
 //! is new. Everything else is a [`Change`] that the router has decided.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Body, Form, Link};
@@ -66,6 +68,9 @@ pub struct Part {
     /// Its body; a mark or a notice has none.
     pub body: Body,
 }
+
+/// How far apart the times of two arrivals of one message may be (rule 3).
+pub const WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// How a repeat is told (rules 2 and 3).
 #[derive(Clone, Debug)]
@@ -241,6 +246,25 @@ impl Input {
     }
 }
 
+impl Entry {
+    /// As much of it as a decision needs.
+    #[must_use]
+    pub fn summary(&self) -> EntrySummary {
+        EntrySummary {
+            id: self.id,
+            kind: self.kind.clone(),
+            state: self.state.clone(),
+            lane: self.lane.clone(),
+            time: self.time,
+            source: self.source.clone(),
+            sender: self.sender.clone(),
+            conversation: self.conversation.clone(),
+            stanza: self.stanza.clone(),
+            derived: self.derived.clone(),
+        }
+    }
+}
+
 impl EntrySummary {
     /// The activity that this message is in Webex, and its conversation: where it came from, or what it
     /// was posted as. `None` while it has not been posted.
@@ -265,6 +289,14 @@ impl EntrySummary {
             Lane::ToJabber(_) => Some(self.derived.as_str()),
             Lane::ToWebex(..) => self.stanza.as_ref().map(StanzaId::as_str),
         }
+    }
+}
+
+impl EntryState {
+    /// Whether nothing more will happen to it, unless it comes back.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Closed(_))
     }
 }
 
@@ -349,8 +381,10 @@ pub struct EntrySummary {
 /// One decided change.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Held entries get their places in their lanes; one that waits already moves to the place.
+    /// Those of these entries that are still held get their places in their lanes.
     Release(Vec<(EntryId, u64)>),
+    /// An entry that waits moves to this place (an edit to that of what it replaces, rule 19).
+    Move(EntryId, u64),
     /// This run may write it now, at this position (`None`: a POST).
     Attempt(EntryId, Option<Position>),
     /// It did not arrive: back to its place, unattempted at any position.

@@ -36,8 +36,6 @@ pub struct Times {
     pub resumption: Duration,
     /// Our own write explains a `lastActive` that is no farther from it (rule 18). 5 s.
     pub own_write: Duration,
-    /// Arrivals of one source id this close together may be one message (rule 3). 10 min.
-    pub window: Duration,
     /// How long a typing hint lasts without another. 5 min.
     pub typing: Duration,
     /// A receipt is taken as final after this, and the body erased. 10 min.
@@ -82,7 +80,6 @@ impl Times {
             counts: of(Duration::from_secs(1)).max(Duration::from_millis(20)),
             resumption: of(10 * MINUTE),
             own_write: Duration::from_secs(5),
-            window: 10 * MINUTE,
             typing: 5 * MINUTE,
             bounce: 10 * MINUTE,
             report: DAY,
@@ -102,7 +99,7 @@ mod tests {
         assert_eq!(fast.settle, Duration::from_millis(1500));
         assert_eq!(fast.overlap, Duration::from_secs(6));
         assert_eq!(Times::scaled(1000).overlap, Duration::from_secs(3));
-        assert_eq!((slow.typing, slow.window, slow.report), (fast.typing, fast.window, fast.report));
+        assert_eq!((slow.typing, slow.report), (fast.typing, fast.report));
         assert_eq!(Times::scaled(0), slow);
     }
 }
