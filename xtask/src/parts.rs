@@ -1,0 +1,209 @@
+//! The parts of a run: each has a name, a budget in minutes on two cores, and what it runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::{arrows, overview, tools};
+
+/// One part of a run.
+pub(crate) struct Part {
+    name: &'static str,
+    /// Minutes on two cores; an overrun is a defect, and is printed.
+    budget: f64,
+    run: fn() -> Result<(), String>,
+}
+
+/// Before any test.
+pub(crate) const CHECKS: &[Part] = &[
+    Part { name: "format", budget: 0.2, run: format },
+    Part { name: "lints", budget: 3.0, run: lints },
+    Part { name: "docs", budget: 2.0, run: docs },
+    Part { name: "arrows", budget: 0.1, run: arrows::check },
+    Part { name: "overview", budget: 0.1, run: overview::check },
+    Part { name: "licences", budget: 3.0, run: licences },
+];
+
+/// The tests, the fast ones first.
+pub(crate) const TEST: &[Part] = &[
+    Part { name: "build", budget: 8.0, run: build },
+    Part { name: "unit", budget: 4.0, run: unit },
+    Part { name: "alone", budget: 2.0, run: alone },
+    Part { name: "lab", budget: 2.0, run: lab },
+    Part { name: "examples", budget: 1.0, run: examples },
+    Part { name: "kill", budget: 5.0, run: kill },
+    Part { name: "foreign", budget: 6.0, run: foreign },
+    Part { name: "packages", budget: 1.0, run: packages },
+];
+
+/// Too long for every push.
+pub(crate) const NIGHTLY: &[Part] = &[
+    Part { name: "aws-lc", budget: 10.0, run: aws_lc },
+    Part { name: "kill-long", budget: 60.0, run: kill_long },
+    Part { name: "benches", budget: 20.0, run: benches },
+];
+
+/// Runs the parts, or those named, and prints how long each took.
+pub(crate) fn run(parts: &[Part], only: &[String]) -> Result<(), String> {
+    let mut table = Vec::new();
+    let mut failed = None;
+    for part in parts.iter().filter(|p| only.is_empty() || only.iter().any(|name| name == p.name)) {
+        println!("── {} ──", part.name);
+        let start = Instant::now();
+        let outcome = (part.run)();
+        table.push((part, start.elapsed(), outcome.is_ok()));
+        if let Err(message) = outcome {
+            failed = Some(format!("{}: {message}", part.name));
+            break;
+        }
+    }
+    print_times(&table);
+    failed.map_or(Ok(()), Err)
+}
+
+fn print_times(table: &[(&Part, Duration, bool)]) {
+    println!("\npart          minutes  budget");
+    for (part, took, ok) in table {
+        let minutes = took.as_secs_f64() / 60.0;
+        let remark = match (ok, minutes > part.budget) {
+            (false, _) => "  FAILED",
+            (true, true) => "  over budget",
+            (true, false) => "",
+        };
+        println!("{:12} {minutes:8.2} {:7.1}{remark}", part.name, part.budget);
+    }
+}
+
+/// The folder that holds the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// Runs a program in the workspace's folder and waits for it.
+pub(crate) fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("cannot run {program}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{program} {}` failed: {status}", args.join(" "))) }
+}
+
+fn cargo(args: &[&str]) -> Result<(), String> {
+    sh("cargo", args, &[])
+}
+
+fn format() -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn lints() -> Result<(), String> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+}
+
+fn docs() -> Result<(), String> {
+    sh(
+        "cargo",
+        &["doc", "--workspace", "--no-deps", "--locked", "--quiet"],
+        &[("RUSTDOCFLAGS", "--deny warnings")],
+    )
+}
+
+fn licences() -> Result<(), String> {
+    let deny = tools::cargo_deny()?;
+    cargo(&["fetch", "--locked"])?;
+    println!("advisories: not checked here; the public workflow checks them");
+    sh(&deny, &["--offline", "check", "licenses", "bans", "sources"], &[])
+}
+
+fn build() -> Result<(), String> {
+    cargo(&["build", "--workspace", "--all-targets", "--locked"])
+}
+
+/// Everything that needs nothing but Rust: unit tests, tables, properties, corpora, simulation, doctests.
+fn unit() -> Result<(), String> {
+    cargo(&[
+        "test",
+        "--workspace",
+        "--locked",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--exclude",
+        "tests",
+        "--no-fail-fast",
+    ])?;
+    cargo(&["test", "--workspace", "--locked", "--doc"])
+}
+
+/// Each published crate by itself, without and with its features: nothing leans on the workspace.
+fn alone() -> Result<(), String> {
+    for (package, features) in [
+        ("xmpp-core", ""),
+        ("xmpp-core", "tokio"),
+        ("kms-client", ""),
+        ("webex-api", ""),
+        ("webex-api", "client"),
+        ("axl-client", ""),
+        ("presence-map", ""),
+    ] {
+        cargo(&["check", "--locked", "--package", package, "--no-default-features", "--features", features])?;
+    }
+    Ok(())
+}
+
+/// The whole connector against the stand-ins: the tour, and that it can fail.
+fn lab() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "tests", "--test", "lab", "--", "--nocapture"])
+}
+
+fn examples() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "tests", "--test", "examples", "--", "--nocapture"])
+}
+
+fn kill() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "tests", "--test", "kill", "--", "--nocapture"])
+}
+
+fn kill_long() -> Result<(), String> {
+    let args = ["test", "--locked", "--package", "tests", "--test", "kill", "--", "--nocapture"];
+    sh("cargo", &args, &[("KILLS", "500")])
+}
+
+/// Software that is not ours, at the other end of each protocol.
+fn foreign() -> Result<(), String> {
+    tools::foreign_peers()?;
+    for (package, features) in tools::FOREIGN_TESTS {
+        cargo(&[
+            "test",
+            "--locked",
+            "--package",
+            package,
+            "--features",
+            features,
+            "--test",
+            "foreign",
+            "--",
+            "--ignored",
+            "--nocapture",
+        ])?;
+    }
+    Ok(())
+}
+
+fn packages() -> Result<(), String> {
+    for package in ["presence-map", "axl-client", "kms-client", "webex-api", "xmpp-core"] {
+        cargo(&["package", "--locked", "--no-verify", "--allow-dirty", "--quiet", "--package", package])?;
+    }
+    Ok(())
+}
+
+fn aws_lc() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "kms-client", "--no-default-features", "--features", "aws-lc"])
+}
+
+fn benches() -> Result<(), String> {
+    cargo(&["bench", "--locked", "--package", "benches"])
+}
