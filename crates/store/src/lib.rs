@@ -1,1 +1,15 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod commit;
+mod error;
+mod figures;
+mod rows;
+mod schema;
+mod seal;
+mod sqlite;
+
+pub use error::OpenError;
+pub use figures::Figures;
+pub use schema::FORMAT_VERSION;
+pub use seal::{KEY_BYTES, KeyError, StoreKey};
+pub use sqlite::{DEFAULT_FLOOR, Options, Store};

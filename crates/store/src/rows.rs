@@ -1,0 +1,312 @@
+//! Entries as rows, and back.
+
+use router::envelope::{Body, Form, Link};
+use router::ids::{
+    ActivityId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
+};
+use router::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
+use rusqlite::types::{FromSql, FromSqlError, Type};
+use rusqlite::{CachedStatement, Connection, Row, named_params};
+
+use crate::error::Failure;
+use crate::seal::{DoesNotOpen, Place, Sealer};
+
+pub(crate) const HELD: u8 = 0;
+pub(crate) const WAITING: u8 = 1;
+pub(crate) const DONE: u8 = 2;
+pub(crate) const CLOSED: u8 = 3;
+
+const NO_BODY: u8 = 0;
+const CLEAR_BODY: u8 = 1;
+const SEALED_BODY: u8 = 2;
+
+/// The columns that every reader of an entry here selects; the body is read apart from them.
+pub(crate) const COLUMNS: &str = "id, source, occurrence, part, derived, iv, lane_to, lane_a, lane_b, kind, \
+     sender, recipient, carrier, conversation, stanza, time, stamp, target_activity, target_author, \
+     target_stanza, committed, run, state, held_by, place, attempt_stream, attempt_n, link_activity, \
+     link_conversation, link_stanza, reason, reported";
+
+/// A state as its columns.
+struct StateColumns<'a> {
+    state: u8,
+    held_by: Option<String>,
+    place: Option<u64>,
+    link: LinkColumns<'a>,
+    reason: Option<&'a str>,
+}
+
+/// A link as its columns.
+#[derive(Default)]
+pub(crate) struct LinkColumns<'a> {
+    pub(crate) activity: Option<&'a str>,
+    pub(crate) conversation: Option<&'a str>,
+    pub(crate) stanza: Option<&'a str>,
+}
+
+impl<'a> LinkColumns<'a> {
+    pub(crate) fn of(link: Option<&'a Link>) -> Self {
+        match link {
+            None => Self::default(),
+            Some(Link::Activity(activity, conversation)) => Self {
+                activity: Some(activity.as_str()),
+                conversation: Some(conversation.as_str()),
+                stanza: None,
+            },
+            Some(Link::Stanza(id)) => Self { stanza: Some(id.as_str()), ..Self::default() },
+        }
+    }
+}
+
+fn state_columns(state: &EntryState) -> StateColumns<'_> {
+    let mut columns =
+        StateColumns { state: HELD, held_by: None, place: None, link: LinkColumns::default(), reason: None };
+    match state {
+        EntryState::Held { by } => columns.held_by = Some(held_by(by)),
+        EntryState::Waiting(place) => {
+            columns.state = WAITING;
+            columns.place = Some(*place);
+        }
+        EntryState::Done(link) => {
+            columns.state = DONE;
+            columns.link = LinkColumns::of(link.as_ref());
+        }
+        EntryState::Closed(reason) => {
+            columns.state = CLOSED;
+            columns.reason = Some(reason);
+        }
+    }
+    columns
+}
+
+/// A body as its columns: clear text sealed for this row, a JWE as it came.
+pub(crate) struct BodyColumns<'a> {
+    pub(crate) form: u8,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+impl<'a> BodyColumns<'a> {
+    pub(crate) fn of(body: &'a Body, id: EntryId, sealer: &Sealer) -> Self {
+        match body {
+            Body::None => Self { form: NO_BODY, key: None, body: None },
+            Body::Clear(text) => Self {
+                form: CLEAR_BODY,
+                key: None,
+                body: Some(sealer.seal(Place::Body(id.0), text.as_bytes())),
+            },
+            Body::Sealed { key, jwe } => {
+                Self { form: SEALED_BODY, key: Some(key), body: Some(jwe.as_bytes().to_vec()) }
+            }
+        }
+    }
+}
+
+/// How a form of arrival is numbered on disk.
+pub(crate) fn form_number(form: Form) -> u8 {
+    match form {
+        Form::Direct => 0,
+        Form::Received => 1,
+        Form::Sent => 2,
+    }
+}
+
+/// Who holds an entry, as one value: ids hold no line breaks.
+pub(crate) fn held_by(people: &[PersonId]) -> String {
+    people.iter().map(PersonId::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// Inserts one entry. A finished one keeps no body.
+pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<(), Failure> {
+    let (lane_to, lane_a, lane_b) = match &entry.lane {
+        Lane::ToWebex(a, b) => ("webex", a.as_str(), Some(b.as_str())),
+        Lane::ToJabber(conversation) => ("jabber", conversation.as_str(), None),
+    };
+    let (target_activity, target_author, target_stanza) = match &entry.target {
+        None => (None, None, None),
+        Some(TargetRef::Activity(id)) => (Some(id.as_str()), None, None),
+        Some(TargetRef::Stanza { author, id }) => (None, Some(author.as_str()), Some(id.as_str())),
+    };
+    let state = state_columns(&entry.state);
+    let body =
+        BodyColumns::of(if entry.state.is_finished() { &Body::None } else { &entry.body }, entry.id, sealer);
+    db.prepare_cached(
+        "INSERT INTO entries (
+             id, source, occurrence, part, derived, iv, lane_to, lane_a, lane_b, kind, sender,
+             recipient, carrier, conversation, stanza, time, stamp, target_activity,
+             target_author, target_stanza, committed, run, state, held_by, place,
+             attempt_stream, attempt_n, link_activity, link_conversation, link_stanza, reason,
+             reported, body_form, body_key, body)
+         VALUES (
+             :id, :source, :occurrence, :part, :derived, :iv, :lane_to, :lane_a, :lane_b,
+             :kind, :sender, :recipient, :carrier, :conversation, :stanza, :time, :stamp,
+             :target_activity, :target_author, :target_stanza, :committed, :run, :state,
+             :held_by, :place, :attempt_stream, :attempt_n, :link_activity, :link_conversation,
+             :link_stanza, :reason, :reported, :body_form, :body_key, :body)",
+    )?
+    .execute(named_params! {
+        ":id": entry.id.0,
+        ":source": entry.source.as_str(),
+        ":occurrence": entry.occurrence,
+        ":part": entry.part,
+        ":derived": entry.derived.as_str(),
+        ":iv": entry.iv.as_ref().map(<[u8; 12]>::as_slice),
+        ":lane_to": lane_to,
+        ":lane_a": lane_a,
+        ":lane_b": lane_b,
+        ":kind": entry.kind.tag(),
+        ":sender": entry.sender.as_str(),
+        ":recipient": entry.recipient.as_ref().map(PersonId::as_str),
+        ":carrier": entry.carrier.as_str(),
+        ":conversation": entry.conversation.as_ref().map(ConversationId::as_str),
+        ":stanza": entry.stanza.as_ref().map(StanzaId::as_str),
+        ":time": entry.time.0,
+        ":stamp": entry.stamp.map(|time| time.0),
+        ":target_activity": target_activity,
+        ":target_author": target_author,
+        ":target_stanza": target_stanza,
+        ":committed": entry.committed.0,
+        ":run": entry.run,
+        ":state": state.state,
+        ":held_by": state.held_by,
+        ":place": state.place,
+        ":attempt_stream": entry.attempt.as_ref().map(|at| at.stream.as_str()),
+        ":attempt_n": entry.attempt.as_ref().map(|at| at.n),
+        ":link_activity": state.link.activity,
+        ":link_conversation": state.link.conversation,
+        ":link_stanza": state.link.stanza,
+        ":reason": state.reason,
+        ":reported": entry.reported,
+        ":body_form": body.form,
+        ":body_key": body.key,
+        ":body": body.body,
+    })?;
+    Ok(())
+}
+
+/// The entry of a row of [`COLUMNS`], without its body.
+pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let iv: Option<Vec<u8>> = row.get("iv")?;
+    let iv = match iv.map(<[u8; 12]>::try_from) {
+        None => None,
+        Some(Ok(iv)) => Some(iv),
+        Some(Err(_)) => return Err(nonsense("iv", Type::Blob)),
+    };
+    let lane_a: Box<str> = row.get("lane_a")?;
+    let lane = match row.get_ref("lane_to")?.as_str()? {
+        "webex" => Lane::ToWebex(PersonId::new(lane_a), PersonId::new(row.get::<_, Box<str>>("lane_b")?)),
+        "jabber" => Lane::ToJabber(ConversationId::new(lane_a)),
+        _ => return Err(nonsense("lane_to", Type::Text)),
+    };
+    let attempt = match (text(row, "attempt_stream")?, row.get::<_, Option<u64>>("attempt_n")?) {
+        (Some(stream), Some(n)) => Some(Position { stream: ImpStreamId::new(stream), n }),
+        _ => None,
+    };
+    Ok(Entry {
+        id: EntryId(row.get("id")?),
+        source: SourceId::new(row.get::<_, Box<str>>("source")?),
+        occurrence: row.get("occurrence")?,
+        part: row.get("part")?,
+        derived: DerivedId::new(row.get::<_, Box<str>>("derived")?),
+        iv,
+        lane,
+        kind: kind(row)?,
+        sender: PersonId::new(row.get::<_, Box<str>>("sender")?),
+        recipient: text(row, "recipient")?.map(PersonId::new),
+        carrier: PersonId::new(row.get::<_, Box<str>>("carrier")?),
+        conversation: text(row, "conversation")?.map(ConversationId::new),
+        stanza: text(row, "stanza")?.map(StanzaId::new),
+        time: Time(row.get("time")?),
+        stamp: row.get::<_, Option<i64>>("stamp")?.map(Time),
+        target: target(row)?,
+        committed: Time(row.get("committed")?),
+        state: state(row)?,
+        run: row.get("run")?,
+        attempt,
+        reported: row.get("reported")?,
+        body: Body::None,
+    })
+}
+
+/// As much of a row of [`COLUMNS`] as a decision needs.
+pub(crate) fn summary(row: &Row<'_>) -> rusqlite::Result<EntrySummary> {
+    entry(row).map(|entry| entry.summary())
+}
+
+/// The body of an entry.
+pub(crate) fn body(db: &Connection, id: EntryId, sealer: &Sealer) -> Result<Body, Failure> {
+    let mut find: CachedStatement<'_> =
+        db.prepare_cached("SELECT body_form, body_key, body FROM entries WHERE id = ?1")?;
+    let (form, key, body) = find.query_row([id.0], |row| {
+        Ok((row.get::<_, u8>(0)?, row.get::<_, Option<Box<str>>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+    })?;
+    match (form, key, body) {
+        (NO_BODY, _, _) => Ok(Body::None),
+        (CLEAR_BODY, _, Some(sealed)) => {
+            let clear = sealer.open(Place::Body(id.0), &sealed)?;
+            Ok(Body::Clear(String::from_utf8(clear).map_err(|_| DoesNotOpen)?.into()))
+        }
+        (SEALED_BODY, Some(key), Some(jwe)) => {
+            let jwe = String::from_utf8(jwe).map_err(|_| nonsense("body", Type::Blob))?;
+            Ok(Body::Sealed { key, jwe: jwe.into() })
+        }
+        _ => Err(nonsense("body_form", Type::Integer).into()),
+    }
+}
+
+fn kind(row: &Row<'_>) -> rusqlite::Result<EntryKind> {
+    Ok(match row.get_ref("kind")?.as_str()? {
+        "text" => EntryKind::Text,
+        "files" => EntryKind::Files,
+        "file-notice" => EntryKind::FileNotice,
+        "edit" => EntryKind::Edit,
+        "delete-notice" => EntryKind::DeleteNotice,
+        "read" => EntryKind::Read,
+        _ => return Err(nonsense("kind", Type::Text)),
+    })
+}
+
+fn target(row: &Row<'_>) -> rusqlite::Result<Option<TargetRef>> {
+    let activity = text(row, "target_activity")?;
+    let (author, stanza) = (text(row, "target_author")?, text(row, "target_stanza")?);
+    Ok(match (activity, author, stanza) {
+        (Some(id), ..) => Some(TargetRef::Activity(ActivityId::new(id))),
+        (None, Some(author), Some(id)) => {
+            Some(TargetRef::Stanza { author: PersonId::new(author), id: StanzaId::new(id) })
+        }
+        _ => None,
+    })
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<EntryState> {
+    Ok(match row.get::<_, u8>("state")? {
+        HELD => {
+            let by: Box<str> = row.get("held_by")?;
+            EntryState::Held { by: by.lines().map(PersonId::new).collect() }
+        }
+        WAITING => EntryState::Waiting(row.get("place")?),
+        DONE => EntryState::Done(
+            match (text(row, "link_activity")?, text(row, "link_conversation")?, text(row, "link_stanza")?) {
+                (Some(activity), Some(conversation), _) => {
+                    Some(Link::Activity(ActivityId::new(activity), ConversationId::new(conversation)))
+                }
+                (_, _, Some(stanza)) => Some(Link::Stanza(DerivedId::new(stanza))),
+                _ => None,
+            },
+        ),
+        CLOSED => EntryState::Closed(row.get("reason")?),
+        _ => return Err(nonsense("state", Type::Integer)),
+    })
+}
+
+fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Box<str>>> {
+    Option::<Box<str>>::column_result(row.get_ref(column)?).map_err(rusqlite::Error::from)
+}
+
+/// A value that this release never writes: the file is damaged.
+fn nonsense(column: &'static str, found: Type) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(
+        0,
+        found,
+        Box::new(FromSqlError::Other(format!("unknown value in column {column}").into())),
+    )
+}
