@@ -274,3 +274,53 @@ impl fmt::Debug for RsaPrivate {
         f.write_str("RsaPrivate")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        digits.map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn key_wrap_of_rfc_3394_section_4_6() {
+        let wrapping: [u8; 32] =
+            bytes("000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F").try_into().unwrap();
+        let wrapped =
+            bytes("28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21");
+        let key = bytes("00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F");
+        assert_eq!(unwrap_key(&wrapping, &wrapped).unwrap().as_slice(), key);
+        assert!(unwrap_key(&wrapping, &wrapped[..32]).is_err());
+        for bit in 0..wrapped.len() * 8 {
+            let mut changed = wrapped.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(unwrap_key(&wrapping, &changed).is_err());
+        }
+    }
+
+    #[test]
+    fn hkdf_of_rfc_5869_appendix_a_3() {
+        let key = bytes("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d");
+        assert_eq!(hkdf(&[0x0b; 22]).as_slice(), key);
+    }
+
+    #[test]
+    fn our_published_derivation() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/data/vectors.json")).unwrap();
+        let row = &vectors["derive"][0];
+        let value = |name: &str| crate::jose::decode(row[name].as_str().unwrap()).unwrap();
+        assert_eq!(hkdf(&value("z")).as_slice(), value("key"));
+    }
+
+    #[test]
+    fn both_sides_agree() {
+        let (one, two) = (Agreement::generate().unwrap(), Agreement::generate().unwrap());
+        let (first, second) = (one.public, two.public);
+        assert_eq!(*one.agree(&second).unwrap(), *two.agree(&first).unwrap());
+        let off_the_curve = [4; POINT];
+        assert!(Agreement::generate().unwrap().agree(&off_the_curve).is_err());
+    }
+}

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use crate::crypto::{Agreement, IV, Random, RsaPrivate};
-use crate::jose::jwk::{ContentKey, EcJwk, Jwk, RsaJwk};
+use crate::crypto::{Agreement, IV, Random};
+use crate::jose::jwk::{ContentKey, EcJwk, Jwk, RsaJwk, RsaPrivateKey};
 use crate::jose::{JweError, JwsError, jwe, jws};
 use crate::message::{self, Asker, EphemeralKey, ExchangeResponse, MessageError, Received, Response};
 use crate::uri::{ClusterUri, EphemeralUri, UriError};
@@ -25,7 +25,7 @@ const MAX_CONTEXTS: usize = 16_384;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StaticKeyError {
-    /// The private key is not PKCS #8 DER of an RSA key of 2048 to 8192 bits.
+    /// The private key is not PKCS #8 DER of an RSA key of 2048 to 4096 bits.
     #[error("unusable RSA private key")]
     Key,
     /// The name of the key is not a `kms://` URI.
@@ -35,7 +35,7 @@ pub enum StaticKeyError {
 
 /// The long-lived RSA key by which clients know a KMS.
 pub struct StaticKey {
-    private: RsaPrivate,
+    private: RsaPrivateKey,
     kid: String,
     cluster: ClusterUri,
     chain: Vec<CertificateDer<'static>>,
@@ -52,7 +52,7 @@ impl StaticKey {
         kid: &str,
         chain: Vec<CertificateDer<'static>>,
     ) -> Result<Self, StaticKeyError> {
-        let private = RsaPrivate::from_pkcs8(der).map_err(|_| StaticKeyError::Key)?;
+        let private = RsaPrivateKey::from_pkcs8(der).map_err(|_| StaticKeyError::Key)?;
         Ok(Self { private, kid: kid.into(), cluster: ClusterUri::of(kid)?, chain })
     }
 
@@ -60,9 +60,9 @@ impl StaticKey {
     /// and for whatever signs the certificate. Takes seconds in a debug build.
     ///
     /// # Errors
-    /// [`StaticKeyError::Key`] if the size is outside of 2048 to 8192.
+    /// [`StaticKeyError::Key`] if the size is outside of 2048 to 4096.
     pub fn generate_pkcs8(bits: usize) -> Result<Zeroizing<Vec<u8>>, StaticKeyError> {
-        RsaPrivate::generate(bits).and_then(|key| key.to_pkcs8()).map_err(|_| StaticKeyError::Key)
+        RsaPrivateKey::generate(bits).and_then(|key| key.to_pkcs8()).map_err(|_| StaticKeyError::Key)
     }
 
     /// The public half with its name and chain.
@@ -70,9 +70,8 @@ impl StaticKey {
     pub fn jwk(&self) -> RsaJwk {
         RsaJwk {
             kid: Some(self.kid.clone()),
-            n: self.private.modulus(),
-            e: self.private.exponent(),
             x5c: self.chain.iter().map(|der| STANDARD.encode(der)).collect(),
+            ..self.private.public()
         }
     }
 

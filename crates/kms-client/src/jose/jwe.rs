@@ -8,9 +8,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use super::jwk::ContentKey;
-use super::jwk::RsaJwk;
+use super::jwk::{RsaJwk, RsaPrivateKey};
 use super::{JweError, MAX_COMPACT, Part, decode, encode, split};
-use crate::crypto::{self, IV, Random, RsaPrivate, TAG};
+use crate::crypto::{self, IV, Random, TAG};
 
 /// The protected header of a text in a conversation, byte for byte.
 const CONTENT_HEADER: &str = r#"{"enc":"A256GCM","alg":"dir"}"#;
@@ -85,8 +85,11 @@ pub fn open(key: &ContentKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError>
     }
 }
 
-/// Opens a JWE sealed `RSA-OAEP`; for the KMS role.
-pub(crate) fn open_with(key: &RsaPrivate, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError> {
+/// Opens a JWE sealed `RSA-OAEP`; for the KMS role. A `kid` in its header is not looked at.
+///
+/// # Errors
+/// As of [`open`].
+pub fn open_with(key: &RsaPrivateKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let parts = Parts::split(jwe)?;
     if parts.header.alg != "RSA-OAEP" {
         return Err(JweError::UnsupportedAlg(parts.header.alg));
@@ -95,7 +98,7 @@ pub(crate) fn open_with(key: &RsaPrivate, jwe: &str) -> Result<Zeroizing<Vec<u8>
     // A key that does not decrypt is replaced by a random one, so that the answer, and the time it takes, is that
     // of a forged ciphertext (RFC 7516 §11.5).
     let mut content_key = ContentKey::generate(&mut crypto::SystemRandom::new());
-    if let Ok(bytes) = key.decrypt_oaep(&encrypted)
+    if let Ok(bytes) = key.0.decrypt_oaep(&encrypted)
         && let Ok(bytes) = bytes.as_slice().try_into()
     {
         content_key = ContentKey::new(bytes);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{JwkError, decode, encode};
-use crate::crypto::{self, KEY, POINT, Random};
+use crate::crypto::{self, KEY, POINT, Random, RsaPrivate};
 
 /// A symmetric 256-bit key: of a conversation, or shared with the KMS. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -200,6 +200,42 @@ impl EcJwk {
         point[1..33].copy_from_slice(&self.x);
         point[33..].copy_from_slice(&self.y);
         Ok(point)
+    }
+}
+
+/// The private half of an RSA key, for the KMS role alone. Wiped when dropped, never printed.
+#[derive(Debug)]
+pub struct RsaPrivateKey(pub(crate) RsaPrivate);
+
+impl RsaPrivateKey {
+    /// Takes a key as PKCS #8 DER (RFC 5208).
+    ///
+    /// # Errors
+    /// [`JwkError::Malformed`] if it is not an RSA key of 2048 to 4096 bits.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, JwkError> {
+        RsaPrivate::from_pkcs8(der).map(Self).map_err(|_| JwkError::Malformed)
+    }
+
+    /// Makes a key of this many bits. Takes seconds in a debug build.
+    ///
+    /// # Errors
+    /// [`JwkError::Length`] if the size is outside of 2048 to 4096.
+    pub fn generate(bits: usize) -> Result<Self, JwkError> {
+        RsaPrivate::generate(bits).map(Self).map_err(|_| JwkError::Length)
+    }
+
+    /// The key as PKCS #8 DER, for whatever keeps it or signs its certificate.
+    ///
+    /// # Errors
+    /// [`JwkError::Malformed`] if it has no such form, which does not happen.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, JwkError> {
+        self.0.to_pkcs8().map_err(|_| JwkError::Malformed)
+    }
+
+    /// The public half, without a name and a certificate.
+    #[must_use]
+    pub fn public(&self) -> RsaJwk {
+        RsaJwk { kid: None, n: self.0.modulus(), e: self.0.exponent(), x5c: Vec::new() }
     }
 }
 

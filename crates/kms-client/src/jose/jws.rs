@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::jwk::RsaJwk;
+use super::jwk::{RsaJwk, RsaPrivateKey};
 use super::{JwsError, MAX_COMPACT, Part, decode, encode, split};
-use crate::crypto::{self, RsaPrivate};
+use crate::crypto;
 
 #[derive(Deserialize)]
 struct Header {
@@ -42,10 +42,13 @@ pub fn kid(jws: &str) -> Option<String> {
 }
 
 /// Signs `payload`; for the KMS role.
-pub(crate) fn sign(key: &RsaPrivate, kid: &str, payload: &[u8]) -> Result<String, JwsError> {
+///
+/// # Errors
+/// [`JwsError::Key`] if the key cannot sign.
+pub fn sign(key: &RsaPrivateKey, kid: &str, payload: &[u8]) -> Result<String, JwsError> {
     let header = format!(r#"{{"alg":"RS256","kid":{}}}"#, serde_json::Value::from(kid));
     let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload));
-    let signature = key.sign_rs256(signed.as_bytes()).map_err(|_| JwsError::Key)?;
+    let signature = key.0.sign_rs256(signed.as_bytes()).map_err(|_| JwsError::Key)?;
     Ok(format!("{signed}.{}", encode(&signature)))
 }
 
