@@ -4,3 +4,4 @@
 pub mod jabber;
 pub mod port;
 pub mod seam;
+pub mod webex;

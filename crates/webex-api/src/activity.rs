@@ -6,9 +6,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Service;
 use crate::conversation::{Conversation, Person};
-use crate::endpoint::{Context, Endpoint, json, read};
+use crate::endpoint::{Context, Destination, Endpoint, json, read};
 use crate::{ActivityId, ApiError, ClientTempId, ConversationId, KmsUri, PersonId, Timestamp, Url};
 
 /// A text as it travels: a compact JWE when its activity names a key, else plain. Never printed.
@@ -332,8 +331,8 @@ pub struct Comment {
 impl Endpoint for Post {
     type Response = Activity;
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.target.url)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

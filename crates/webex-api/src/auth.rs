@@ -11,7 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, read};
+use crate::endpoint::{Context, Destination, Endpoint, read};
 use crate::url::form;
 use crate::{ApiError, PersonId};
 
@@ -140,8 +140,8 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration
 impl Endpoint for TokenRequest {
     type Response = Tokens;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Idbroker)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Idbroker)
     }
 
     /// The context's token is not used: the client's own credentials are.

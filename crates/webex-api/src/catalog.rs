@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Context, Endpoint, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, plain, read};
 use crate::{ApiError, OrgId, Url};
 
 /// A service that this crate speaks to.
@@ -91,8 +91,8 @@ const CLOUD_DOMAINS: [&str; 4] = ["wbx2.com", "ciscospark.com", "webex.com", "we
 impl Endpoint for Get {
     type Response = Catalog;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::U2c)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::U2c)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, accepted, json, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, accepted, json, plain, read};
 use crate::{ApiError, PersonId, Timestamp, Url};
 
 /// How a device presents itself; shown to the user among their devices.
@@ -73,8 +73,8 @@ const UPSTREAM: [(&str, &str); 1] = [("includeUpstreamServices", "all")];
 impl Endpoint for Create {
     type Response = Device;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Wdm)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Wdm)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -89,8 +89,8 @@ impl Endpoint for Create {
 impl Endpoint for Refresh {
     type Response = Device;
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.url)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -112,8 +112,8 @@ impl Endpoint for Refresh {
 impl Endpoint for List {
     type Response = Vec<Device>;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Wdm)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Wdm)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -139,8 +139,8 @@ impl Endpoint for List {
 impl Endpoint for Delete {
     type Response = ();
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.0)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -12,7 +12,8 @@ use crate::{ApiError, TrackingId, Url};
 /// What a request needs besides itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// Base address of the endpoint's [`Endpoint::service`]; unused when that is `None`.
+    /// Base address of the service that [`Endpoint::destination`] names; unused when it names an
+    /// address.
     pub base: &'a Url,
     /// In whose name; `None` for the few requests that need nobody's.
     pub token: Option<&'a AccessToken>,
@@ -20,14 +21,23 @@ pub struct Context<'a> {
     pub tracking_id: &'a TrackingId,
 }
 
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Destination<'a> {
+    /// To this service, at the base address that the catalog gives.
+    Service(Service),
+    /// To an address that the cloud gave in an earlier answer.
+    Address(&'a Url),
+}
+
 /// One kind of request to the cloud and its answer; any HTTP client can carry it.
 pub trait Endpoint {
     /// What a 2xx answer holds.
     type Response;
 
-    /// The service whose base address goes into [`Context::base`]; `None` when the request carries
-    /// an absolute address that the cloud gave.
-    fn service(&self) -> Option<Service>;
+    /// Where it goes. Before a token is sent to an address, ask
+    /// [`Catalog::trusts`](crate::catalog::Catalog::trusts).
+    fn destination(&self) -> Destination<'_>;
 
     /// Writes the request.
     ///

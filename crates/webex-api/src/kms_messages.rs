@@ -5,7 +5,7 @@ use http::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, accepted, json, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, accepted, json, plain, read};
 use crate::{ApiError, KmsUri, PersonId};
 
 /// `GET {encryption}/kms/{person}`: which key service a person has, and its public key.
@@ -40,8 +40,8 @@ pub const MAX_MESSAGES: usize = 50;
 impl Endpoint for GetInfo {
     type Response = Info;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Encryption)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Encryption)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -56,8 +56,8 @@ impl Endpoint for GetInfo {
 impl Endpoint for Send {
     type Response = ();
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Encryption)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Encryption)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

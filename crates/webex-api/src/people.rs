@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, json, next_link, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, json, next_link, plain, read};
 use crate::{ApiError, OrgId, PersonId, Url};
 
 /// `GET {hydra}/people`: one page of people. With an administrator's token it holds their licences.
@@ -91,10 +91,10 @@ impl TryFrom<Wire> for Person {
 impl Endpoint for List {
     type Response = Page;
 
-    fn service(&self) -> Option<Service> {
+    fn destination(&self) -> Destination<'_> {
         match self {
-            Self::First { .. } | Self::ById(_) => Some(Service::Hydra),
-            Self::Next(_) => None,
+            Self::First { .. } | Self::ById(_) => Destination::Service(Service::Hydra),
+            Self::Next(url) => Destination::Address(url),
         }
     }
 
@@ -137,8 +137,8 @@ impl Endpoint for Lookup {
     /// By address as asked; addresses of nobody are missing.
     type Response = BTreeMap<String, PersonId>;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Conversation)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Conversation)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

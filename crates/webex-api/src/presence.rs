@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, json, read};
+use crate::endpoint::{Context, Destination, Endpoint, json, read};
 use crate::{ApiError, PersonId, Timestamp};
 
 /// How many people fit into one [`List`] or [`Subscribe`].
@@ -112,8 +112,8 @@ pub struct List {
 impl Endpoint for List {
     type Response = Vec<Presence>;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Apheleia)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Apheleia)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -158,8 +158,8 @@ pub struct Subscribed {
 impl Endpoint for Subscribe {
     type Response = Vec<Subscribed>;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Apheleia)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Apheleia)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Serialize;
 
-use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, accepted, json};
+use crate::endpoint::{Context, Destination, Endpoint, accepted, json};
 use crate::{ApiError, ConversationId, Url};
 
 /// Whether the token's person is typing.
@@ -41,8 +40,8 @@ impl State {
 impl Endpoint for Typing {
     type Response = ();
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.url)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -96,8 +96,10 @@ fn the_address_asks_for_text() {
 fn authorization_then_readiness_then_a_ping() {
     let mut peer = Peer::connected();
     assert_eq!(peer.told(), ["authorization Bearer canary"]);
-    peer.says(&json!({"id": "r", "data": {"eventType": "mercury.registration_status"}}));
+    assert_eq!(peer.socket.cloud_time(), None);
+    peer.says(&json!({"id": "r", "timestamp": 7, "data": {"eventType": "mercury.registration_status"}}));
     assert_eq!(peer.told(), ["ack r", "Ready", PING]);
+    assert_eq!(peer.socket.cloud_time(), Some(webex_api::Timestamp(7)));
 }
 
 #[test]

@@ -156,6 +156,11 @@ impl MercurySocket {
         self.socket.acknowledge(id);
     }
 
+    /// The cloud's clock as of its latest frame; `None` before a frame named it.
+    pub fn cloud_time(&self) -> Option<Timestamp> {
+        self.socket.cloud_time()
+    }
+
     /// The next thing the machine tells: [`Output::Ready`], [`Output::Event`], [`Output::Gap`],
     /// [`Output::Shutdown`] or, once and last, [`Output::Closed`]; then `None`. It writes what is to
     /// be sent meanwhile. Cancelling it loses nothing.

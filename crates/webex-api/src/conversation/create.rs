@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Conversation;
 use crate::activity::Items;
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, json, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, json, plain, read};
 use crate::{ApiError, KmsUri, PersonId};
 
 /// `GET {conversation}/conversations/user/{person}`: the conversation of the asking person with
@@ -18,8 +18,8 @@ pub struct FindDirect(pub PersonId);
 impl Endpoint for FindDirect {
     type Response = Option<Conversation>;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Conversation)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Conversation)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
@@ -57,8 +57,8 @@ pub struct Create {
 impl Endpoint for Create {
     type Response = Conversation;
 
-    fn service(&self) -> Option<Service> {
-        Some(Service::Conversation)
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Conversation)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

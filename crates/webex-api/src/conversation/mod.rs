@@ -10,8 +10,7 @@ use serde::Deserialize;
 pub use self::create::{Create, FindDirect};
 pub use self::page::{Activities, List, Listed, Page};
 use crate::activity::Target;
-use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, plain, read};
 use crate::{ActivityId, ApiError, ConversationId, KmsUri, OrgId, PersonId, Timestamp, Url};
 
 /// A conversation; as the target of an activity it comes with few of its fields.
@@ -134,8 +133,8 @@ pub struct Get(pub Url);
 impl Endpoint for Get {
     type Response = Conversation;
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.0)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::Conversation;
 use crate::activity::Activity;
 use crate::catalog::Service;
-use crate::endpoint::{Context, Endpoint, next_link, plain, read};
+use crate::endpoint::{Context, Destination, Endpoint, next_link, plain, read};
 use crate::{ApiError, Timestamp, Url};
 
 /// `GET {conversation}/conversations`: the asking person's conversations. Every cluster is asked
@@ -44,10 +44,10 @@ pub struct Listed {
 impl Endpoint for List {
     type Response = Listed;
 
-    fn service(&self) -> Option<Service> {
+    fn destination(&self) -> Destination<'_> {
         match self {
-            Self::First { cluster: None, .. } => Some(Service::Conversation),
-            _ => None,
+            Self::First { cluster: None, .. } => Destination::Service(Service::Conversation),
+            Self::First { cluster: Some(url), .. } | Self::Next(url) => Destination::Address(url),
         }
     }
 
@@ -113,8 +113,8 @@ pub struct Page {
 impl Endpoint for Activities {
     type Response = Page;
 
-    fn service(&self) -> Option<Service> {
-        None
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.conversation)
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {

@@ -16,7 +16,7 @@ pub use self::envelope::{Envelope, Event, FrameError, TypingEvent};
 use self::envelope::{Incoming, Kind};
 use self::sequence::Sequence;
 use crate::auth::AccessToken;
-use crate::{EnvelopeId, Random, Url};
+use crate::{EnvelopeId, Random, Timestamp, Url};
 
 /// How long a [`Socket`] waits for what.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -110,6 +110,7 @@ pub struct Socket {
     state: State,
     sequence: Sequence,
     shutdown: bool,
+    cloud: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -148,7 +149,7 @@ impl Socket {
         let until = now + config.ready_timeout;
         let output = VecDeque::from([Output::Send(frame(&authorization))]);
         let (state, sequence) = (State::Opening { until }, Sequence::default());
-        Self { config, random, output, state, sequence, shutdown: false }
+        Self { config, random, output, state, sequence, shutdown: false, cloud: None }
     }
 
     /// Takes one text frame.
@@ -163,6 +164,7 @@ impl Socket {
         let Incoming { envelope, kind } = Incoming::parse(text).inspect_err(|_| {
             self.output.push_back(Output::Gap);
         })?;
+        self.cloud = self.cloud.max(envelope.timestamp);
         if self.sequence.observe(envelope.sequence_number) {
             self.output.push_back(Output::Gap);
         }
@@ -219,6 +221,11 @@ impl Socket {
             State::Idle { .. } => self.ping(now),
             State::Closed => {}
         }
+    }
+
+    /// The cloud's clock as of its latest frame; `None` before a frame named it.
+    pub fn cloud_time(&self) -> Option<Timestamp> {
+        self.cloud
     }
 
     /// The next thing to do, in order; `None`: nothing for now.

@@ -1,0 +1,359 @@
+//! Requests to the cloud as a person: its catalog, tokens, limits, and its clock.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use router::ids::{PersonId, Time};
+use router::inbound::Cause;
+use tokio::time::Instant;
+use webex_api::auth::AccessToken;
+use webex_api::catalog::{self, Catalog, Service};
+use webex_api::client::{BoxIo, Dial, Http, HttpConfig};
+use webex_api::endpoint::{Destination, Endpoint};
+use webex_api::{ApiError, Fate, IdError, OrgId, Random, Timestamp, Url};
+
+use super::token::{TokenConfig, TokenError, Tokens};
+use crate::seam::{self, Clock, Generator, Scale};
+
+/// Where the cloud is and how we speak to it.
+#[derive(Clone, Debug)]
+pub struct CloudConfig {
+    /// Base address of the service catalog.
+    pub discovery: Url,
+    /// The organization whose catalog it is.
+    pub organization: OrgId,
+    /// By what right we act as people.
+    pub tokens: TokenConfig,
+    /// For `https` and `wss`, with an explicit crypto provider.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Connections to one host at once.
+    pub connections_per_host: usize,
+    /// Of the time-outs.
+    pub scale: Scale,
+}
+
+/// The cloud, as a client sees it; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: CloudConfig,
+    http: Http,
+    tokens: Tokens,
+    clock: Clock,
+    catalog: tokio::sync::Mutex<Option<(Arc<Catalog>, Instant)>>,
+    /// Hosts that asked us to wait, and until when.
+    limited: Mutex<BTreeMap<String, Instant>>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// The latest word of the cloud's clock.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    cloud: Time,
+    ours: Time,
+}
+
+/// Why a request to the cloud has no answer to give.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// There is no token for the person.
+    #[error("no token for person {person}")]
+    Token {
+        /// Who.
+        person: PersonId,
+        /// Why.
+        #[source]
+        source: TokenError,
+    },
+    /// The host asked us to wait, and the time is not over: nothing was sent.
+    #[error("{host} limits our requests")]
+    Limited {
+        /// Which host.
+        host: String,
+        /// How long it still wants.
+        after: Duration,
+    },
+    /// The catalog does not list the service.
+    #[error("catalog lists no service {0}")]
+    NoService(&'static str),
+    /// The answer pointed somewhere where our tokens must not go.
+    #[error("address on {0} is not the cloud's")]
+    Untrusted(String),
+    /// The request failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl CloudError {
+    /// Whether this proves that nothing was carried out (rule 10).
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Token { .. } | Self::Limited { .. } | Self::NoService(_) | Self::Untrusted(_) => true,
+            Self::Api(error) => error.is_refusal(),
+        }
+    }
+
+    /// What is in the way, for a request that can be sent again, and how long it wants to be left alone.
+    #[must_use]
+    pub fn cause(&self) -> (Cause, Option<u64>) {
+        let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Token { person, .. } => (Cause::Token(person.clone()), None),
+            Self::Limited { host, after } => (Cause::Host(host.as_str().into()), Some(millis(*after))),
+            Self::NoService(name) => (Cause::Host((*name).into()), None),
+            Self::Untrusted(host) => (Cause::Host(host.as_str().into()), None),
+            Self::Api(error) => {
+                let host = match error {
+                    ApiError::Connect { host, .. }
+                    | ApiError::Broken { host, .. }
+                    | ApiError::Timeout { host } => host.as_str(),
+                    _ => "cloud",
+                };
+                let after = match error.fate() {
+                    Fate::Later(after) => after.map(millis),
+                    _ => None,
+                };
+                (Cause::Host(host.into()), after)
+            }
+        }
+    }
+
+    /// The failed request's own error, where it got so far.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The dialler of the whole connector, for the client of this one cloud.
+#[derive(Clone)]
+pub(super) struct Dialler(pub(super) Arc<dyn seam::Dial>);
+
+impl std::fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dialler")
+    }
+}
+
+impl Dial for Dialler {
+    fn dial<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
+        Box::pin(async move { Ok(Box::new(self.0.dial(host, port).await?) as BoxIo) })
+    }
+}
+
+/// A generator of ours as the client's.
+pub(super) fn random(generator: &Generator) -> Random {
+    let generator = generator.clone();
+    Random::new(move || generator.number())
+}
+
+/// How long a catalog is used before it is asked for again.
+const CATALOG_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// When the cloud names no time at a 429.
+const LIMITED_FOR: Duration = Duration::from_secs(5);
+
+impl Cloud {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// Never with the names that we give ourselves.
+    pub fn new(
+        config: CloudConfig,
+        dial: Arc<dyn seam::Dial>,
+        clock: Clock,
+        generator: &Generator,
+    ) -> Result<Self, IdError> {
+        let mut http = HttpConfig::new(Arc::clone(&config.tls));
+        http.dial = Arc::new(Dialler(dial));
+        http.timeout = config.scale.of(TIMEOUT);
+        http.connections_per_host = config.connections_per_host;
+        http.user_agent = "hybrid-message-connector".to_owned();
+        let http = Http::new(http, &mut random(generator))?;
+        let tokens = Tokens::new(config.tokens.clone());
+        let shared = Shared {
+            config,
+            http,
+            tokens,
+            clock,
+            catalog: tokio::sync::Mutex::default(),
+            limited: Mutex::default(),
+            seen: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Sends a request as this person. A token that the cloud does not accept is replaced once.
+    ///
+    /// # Errors
+    /// As [`CloudError`] says; [`CloudError::is_refusal`] tells whether it can have had an effect.
+    pub async fn send_as<E: Endpoint + Clone>(
+        &self,
+        person: &PersonId,
+        endpoint: E,
+    ) -> Result<E::Response, CloudError> {
+        let token = self.token(person).await?;
+        match self.send(endpoint.clone(), Some(&token)).await {
+            Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
+                self.shared.tokens.rejected(person, &token).await;
+                let token = self.token(person).await?;
+                self.send(endpoint, Some(&token)).await
+            }
+            other => other,
+        }
+    }
+
+    /// Sends a request with a token of the caller's, or with none.
+    ///
+    /// # Errors
+    /// As [`Cloud::send_as`].
+    pub async fn send<E: Endpoint>(
+        &self,
+        endpoint: E,
+        token: Option<&AccessToken>,
+    ) -> Result<E::Response, CloudError> {
+        let base = match endpoint.destination() {
+            Destination::Service(service) => self.base(service).await?,
+            Destination::Address(url) if self.catalog().await?.trusts(url) => url.clone(),
+            Destination::Address(url) => return Err(CloudError::Untrusted(url.host())),
+        };
+        self.exchange(endpoint, &base, token).await
+    }
+
+    /// A token for this person.
+    ///
+    /// # Errors
+    /// [`CloudError::Token`] where there is none.
+    pub async fn token(&self, person: &PersonId) -> Result<AccessToken, CloudError> {
+        let idbroker = self.base(Service::Idbroker).await?;
+        let token = self.shared.tokens.get(person, &self.shared.http, &idbroker).await;
+        token.map_err(|source| CloudError::Token { person: person.clone(), source })
+    }
+
+    /// The cloud did not accept this token on a socket.
+    pub(super) async fn reject_token(&self, person: &PersonId, token: &AccessToken) {
+        self.shared.tokens.rejected(person, token).await;
+    }
+
+    /// Whether a token for this person can be had at all.
+    #[must_use]
+    pub fn covers(&self, person: &PersonId) -> bool {
+        self.shared.tokens.covers(person)
+    }
+
+    /// The cloud's time now, never later than it really is: as of its latest word, and our clock since.
+    /// Before any word it is our own.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        let ours = self.shared.clock.now();
+        let seen = *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.map_or(ours, |seen| seen.cloud.plus(ours.since(seen.ours)))
+    }
+
+    /// Takes a word of the cloud's clock: a moment that has certainly been there by now.
+    pub(super) fn heard(&self, cloud: Timestamp) {
+        let (cloud, ours) = (Time(cloud.millis()), self.shared.clock.now());
+        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.map(|seen| seen.cloud.plus(ours.since(seen.ours)));
+        // A word is late by its travel and by the rest of its second. One that is later than that
+        // says that one of the clocks was set.
+        let follows = known.is_none_or(|known| cloud >= known || known.since(cloud) > SLACK);
+        if follows {
+            *seen = Some(Seen { cloud, ours });
+        }
+    }
+
+    async fn base(&self, service: Service) -> Result<Url, CloudError> {
+        if service == Service::U2c {
+            return Ok(self.shared.config.discovery.clone());
+        }
+        let catalog = self.catalog().await?;
+        catalog.base(service).cloned().ok_or(CloudError::NoService(service.name()))
+    }
+
+    async fn catalog(&self) -> Result<Arc<Catalog>, CloudError> {
+        let config = &self.shared.config;
+        let mut held = self.shared.catalog.lock().await;
+        let known = held.clone();
+        if let Some((catalog, until)) = &known
+            && Instant::now() < *until
+        {
+            return Ok(Arc::clone(catalog));
+        }
+        let asked = catalog::Get::Limited(config.organization.clone());
+        let sent = self.shared.http.send(asked, &config.discovery, None).await;
+        match (sent, known) {
+            (Ok(answer), _) => {
+                let catalog = Arc::new(answer.value);
+                *held = Some((Arc::clone(&catalog), Instant::now() + CATALOG_LIFE));
+                Ok(catalog)
+            }
+            // An old catalog serves better than none.
+            (Err(_), Some((catalog, _))) => Ok(catalog),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// One request, if its host is not to be left alone.
+    async fn exchange<E: Endpoint>(
+        &self,
+        endpoint: E,
+        base: &Url,
+        token: Option<&AccessToken>,
+    ) -> Result<E::Response, CloudError> {
+        let host = base.host();
+        if let Some(after) = self.limited(&host) {
+            return Err(CloudError::Limited { host, after });
+        }
+        let answer = self.shared.http.send(endpoint, base, token).await;
+        match answer {
+            Ok(answer) => {
+                if let Some(date) = answer.date {
+                    self.heard(date);
+                }
+                Ok(answer.value)
+            }
+            Err(error) => {
+                if let Fate::Later(after) = error.fate()
+                    && error.status().is_some()
+                {
+                    let until = Instant::now() + after.unwrap_or(self.shared.config.scale.of(LIMITED_FOR));
+                    let mut limited = self.shared.limited.lock().unwrap_or_else(PoisonError::into_inner);
+                    limited.insert(host, until);
+                }
+                if let ApiError::Status(status) = &error
+                    && let Some(date) = status.date
+                {
+                    self.heard(date);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn limited(&self, host: &str) -> Option<Duration> {
+        let mut limited = self.shared.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        limited.retain(|_, until| *until > now);
+        limited.get(host).map(|until| *until - now)
+    }
+}
+
+/// How late a word of the cloud's clock may be: its second, and its travel.
+const SLACK: i64 = 10_000;
