@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod cloud;
 pub mod ctx;
 pub mod endpoints;
 pub mod fault;
 pub mod generator;
+mod http;
 pub mod idle;
 pub mod imp;
+pub mod kms;
 pub mod net;
 pub mod options;
 pub mod people;

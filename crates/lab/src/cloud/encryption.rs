@@ -1,0 +1,85 @@
+//! The service that carries messages to the key service, which answers to the asking device alone, by Mercury.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Cloud, conversations::text};
+use crate::{
+    http::{Answer, Call, Handled},
+    kms::Reply,
+};
+
+/// How many messages one request may carry.
+const MESSAGES: usize = 50;
+
+impl Cloud {
+    pub(crate) async fn encryption(self: &Arc<Self>, call: &Call, path: &[&str]) -> Handled {
+        self.may_spoil("kms", Some(call)).await?;
+        match (call.method.as_str(), path) {
+            ("GET", ["kms", user]) => {
+                let me = self.caller(call)?;
+                if me.person_id != *user {
+                    return Err(Answer::error(StatusCode::FORBIDDEN, 1_403_005, "That is somebody else."));
+                }
+                let (cluster, key) = self.kms.info();
+                Ok(Answer::ok(&json!({"kmsCluster": cluster, "rsaPublicKey": key})))
+            }
+            ("POST", ["kms", "messages"]) => self.kms_messages(call),
+            _ => Err(super::no_address()),
+        }
+    }
+
+    /// `POST /kms/messages`. The answer to the request says nothing; what it asked comes by Mercury.
+    fn kms_messages(&self, call: &Call) -> Handled {
+        let me = self.caller(call)?;
+        let body: Value = call.json()?;
+        let messages: Vec<String> =
+            body["kmsMessages"].as_array().into_iter().flatten().filter_map(text).collect();
+        if messages.is_empty() || messages.len() > MESSAGES {
+            return Err(Answer::error(
+                StatusCode::BAD_REQUEST,
+                1_400_010,
+                "Between 1 and 50 messages are expected.",
+            ));
+        }
+        let faults = &self.ctx.faults;
+        let who = Some(me.name.as_str());
+        for message in messages {
+            if faults.hit("kms-forget", who) {
+                self.kms.forget_all();
+            }
+            let now = self.ctx.clock.now();
+            let unknown = faults.is_on("kms-refuse-unknown");
+            let deny = || faults.hit("kms-deny-key", who);
+            let trusted = |asker: &_| self.trusts(asker);
+            let Reply::To { device, mut message } =
+                self.kms.message(&message, now, &self.ctx.rng, unknown, &deny, &trusted)
+            else {
+                continue;
+            };
+            if faults.hit("kms-drop", who) {
+                continue;
+            }
+            if faults.hit("kms-garble", who) {
+                let last = if message.ends_with('A') { 'B' } else { 'A' };
+                message.pop();
+                message.push(last);
+            }
+            let delay = faults.hit_value("kms-delay", who, 3_000).unwrap_or(0);
+            let delay = self.ctx.clock.scaled(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
+            let data = Arc::new(json!({
+                "eventType": "encryption.kms_message",
+                "encryption": {"kmsMessages": [message]},
+            }));
+            // A refusal that names no device goes to all of the asking person's.
+            let named = device.rsplit_once("/devices/").map(|(_, id)| id.to_owned());
+            let ids = named.map_or_else(|| self.state().devices.of(&me.name), |id| vec![id]);
+            for id in ids {
+                self.notify_device(&id, None, Arc::clone(&data), now.plus(delay));
+            }
+        }
+        Ok(Answer::json(StatusCode::ACCEPTED, &json!({})))
+    }
+}
