@@ -1,0 +1,72 @@
+//! Files of every format that was ever written still open, with what is in them.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use router::envelope::{Body, Link};
+use router::ids::{ActivityId, ConversationId, EntryId, ImpStreamId, StanzaId, Time};
+use router::outbox::{Change, EntryKind, EntryState, Input, Novelty, Repeat, Storage, TargetRef};
+use support::{Place, bare, batch, commit, open, person, report, text};
+
+fn kept_file(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}.db"))
+}
+
+/// What the kept file of format 1 was made with.
+fn fill(store: &mut store::Store) {
+    store.load(Time(0)).unwrap();
+    let mark = Input {
+        parts: vec![bare(EntryKind::Read)],
+        target: Some(TargetRef::Stanza { author: person("bob"), id: StanzaId::new("s-9") }),
+        state: EntryState::Waiting((1 << 32) + 7),
+        ..text("mark", "")
+    };
+    let stanza = Input { repeat: Repeat::Window(report("stream")), ..text("stanza", "kept") };
+    commit(store, vec![stanza, text("posted", "gone"), mark], vec![]);
+    let link = Link::Activity(ActivityId::new("act"), ConversationId::new("conv"));
+    let changes = vec![
+        Change::Done(EntryId(2), Some(link)),
+        Change::Handled(ImpStreamId::new("stream"), 41),
+        Change::Cursor(person("ann"), Some(Time(77))),
+        Change::Keep("jabber.resume".into(), Some(b"id".as_slice().into())),
+        Change::Directory(b"everybody".as_slice().into()),
+        Change::Presence(person("ann"), b"away".as_slice().into()),
+    ];
+    commit(store, vec![], changes);
+}
+
+#[test]
+fn a_file_of_format_1_opens_with_everything_in_it() {
+    let place = Place::new();
+    std::fs::copy(kept_file(1), place.file()).unwrap();
+    let mut store = place.open();
+    let loaded = store.load(Time(0)).unwrap();
+    assert_eq!(loaded.run, 2);
+    assert_eq!(loaded.next_place, (1 << 32) + 8);
+    assert_eq!(loaded.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [EntryId(1), EntryId(3)]);
+    assert_eq!(store.entry(EntryId(1)).unwrap().unwrap().entry.body, Body::Clear("kept".into()));
+    let posted = store.entry(EntryId(2)).unwrap().unwrap().entry;
+    assert!(matches!(posted.state, EntryState::Done(Some(Link::Activity(..)))), "{:?}", posted.state);
+    assert_eq!(loaded.streams, [(ImpStreamId::new("stream"), 41)]);
+    assert_eq!(loaded.cursors, [(person("ann"), Time(77))]);
+    assert_eq!(loaded.kept, [("jabber.resume".into(), b"id".as_slice().into())]);
+    assert_eq!(loaded.directory.as_deref(), Some(b"everybody".as_slice()));
+    assert_eq!(loaded.presence.len(), 1);
+    let again = |stream: &str| Input { repeat: Repeat::Window(report(stream)), ..text("stanza", "kept") };
+    let answers = store.commit(&[batch(vec![again("other"), again("stream")], vec![])], Time(0)).unwrap();
+    assert!(matches!(answers[0][0], Novelty::Repeat { .. }), "{answers:?}");
+    assert!(matches!(answers[0][1], Novelty::New { occurrence: 1, .. }), "{answers:?}");
+}
+
+/// Writes the file that the test above reads. To be run by hand, once for each new format:
+/// `cargo test -p store --test old_versions -- --ignored`.
+#[test]
+#[ignore = "makes the file that is kept"]
+fn make_the_kept_file() {
+    let file = kept_file(store::FORMAT_VERSION);
+    assert!(!file.exists(), "a released format never changes: {}", file.display());
+    fill(&mut open(&file).unwrap());
+}
