@@ -1,9 +1,21 @@
 //! The initiating side of a component's stream (XEP-0114).
 
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::mem;
+use std::time::Instant;
+
+use minidom::Element;
+use ring::digest;
+
+use crate::c2s::{ResumeAnswer, enable_element, resume_answer, resume_element, resume_id};
+use crate::negotiation::{Machine, NegotiationError, Output, keep_early, unexpected};
+use crate::session::{Role, Session};
 use crate::sm::ResumeState;
+use crate::stream::Header;
 use crate::timing::Timing;
-use crate::xml::Limits;
-use crate::{Entropy, Secret};
+use crate::xml::{Compose as _, Frame, Limits, write_within};
+use crate::{Entropy, Jid, Secret, jid, ns};
 
 /// Which component connects, and how.
 #[derive(Clone, Debug)]
@@ -43,4 +55,238 @@ impl Config {
             entropy,
         }
     }
+}
+
+/// Negotiates a component's stream: header, handshake and, if wanted, stream management.
+///
+/// What comes before the answer to `<enable/>` is kept and reported once the stream is up, uncounted.
+#[derive(Debug)]
+pub struct Handshake {
+    config: Config,
+    jid: Jid,
+    state: State,
+    /// How the wanted resumption failed, once it did.
+    resume_failed: Option<Option<u64>>,
+    early: Vec<Element>,
+    output: VecDeque<Output>,
+    last_step: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Header,
+    Handshake,
+    /// Asked to resume; the ping's answer would mean that there is no stream management.
+    Resume {
+        ping: String,
+    },
+    /// Asked to enable; likewise.
+    Enable {
+        ping: String,
+    },
+    /// Established or failed.
+    Over,
+}
+
+impl Handshake {
+    /// Begins with the stream header.
+    ///
+    /// # Errors
+    /// The component's name is not a domain.
+    pub fn new(config: Config, now: Instant) -> Result<Self, jid::Error> {
+        let jid = Jid::new(&config.name)?;
+        let header = Header {
+            content_ns: ns::COMPONENT_ACCEPT.to_owned(),
+            to: Some(config.name.clone()),
+            ..Header::default()
+        };
+        Ok(Self {
+            config,
+            jid,
+            state: State::Header,
+            resume_failed: None,
+            early: Vec::new(),
+            output: VecDeque::from([Output::Write(header.to_bytes())]),
+            last_step: now,
+        })
+    }
+
+    fn send(&mut self, element: &Element) {
+        let mut bytes = Vec::new();
+        write_within(element, ns::COMPONENT_ACCEPT, &mut bytes);
+        self.output.push_back(Output::Write(bytes));
+    }
+
+    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
+        match (state, frame) {
+            (State::Header, Frame::Open(header)) => {
+                let id = header.id.unwrap_or_default();
+                // Servers that do not know the name leave the id empty and send an error next. Without an
+                // id the digest would be one of the bare secret, so it is not sent.
+                if !id.is_empty() {
+                    let digest = digest(&id, &self.config.secret);
+                    self.send(&Element::bare("handshake", ns::CLIENT).with_text(digest));
+                }
+                self.state = State::Handshake;
+                Ok(())
+            }
+            (State::Handshake, Frame::Element(element)) if element.is("handshake", ns::CLIENT) => {
+                self.manage(now);
+                Ok(())
+            }
+            (State::Resume { ping }, Frame::Element(element)) => self.resume(ping, element, now),
+            (State::Enable { ping }, Frame::Element(element)) => self.enable(ping, element, now),
+            (state, frame) => Err(unexpected(&frame, state.expected())),
+        }
+    }
+
+    fn manage(&mut self, now: Instant) {
+        if self.config.manage.is_none() {
+            let session = self.session(now);
+            return self.establish(session);
+        }
+        let (ask, state): (_, fn(String) -> State) = match &self.config.resume {
+            Some(state) => (resume_element(state), |ping| State::Resume { ping }),
+            None => (enable_element(), |ping| State::Enable { ping }),
+        };
+        self.send(&ask);
+        self.state = state(self.ping("first ping"));
+    }
+
+    fn ping(&mut self, label: &str) -> String {
+        let id = self.config.entropy.token(label);
+        let ping = Element::bare("iq", ns::CLIENT)
+            .with_attr("type", "get")
+            .with_attr("id", id.clone())
+            .with_attr("from", self.config.name.clone())
+            .with_optional("to", self.config.manage.clone())
+            .with_child(Element::bare("ping", ns::PING));
+        self.send(&ping);
+        id
+    }
+
+    fn resume(&mut self, ping: String, element: Element, now: Instant) -> Result<(), NegotiationError> {
+        let Some(state) = self.config.resume.clone() else { return Ok(()) };
+        if element.has_ns(ns::SM) {
+            match resume_answer(&element, &state)? {
+                ResumeAnswer::Resumed(h) => {
+                    let session = self.session(now).resumed(state, h, self.config.skip).with_own_ping(ping);
+                    self.establish(session);
+                }
+                ResumeAnswer::Failed(h) => {
+                    self.resume_failed = Some(h);
+                    self.send(&enable_element());
+                    // The first ping is still to be answered, so it takes another to tell.
+                    let ping = self.ping("second ping");
+                    self.state = State::Enable { ping };
+                }
+            }
+            return Ok(());
+        }
+        if is_answer(&element, &ping) {
+            self.resume_failed = Some(None);
+            let session = self.session(now);
+            self.establish(session);
+            return Ok(());
+        }
+        self.state = State::Resume { ping };
+        self.keep(element)
+    }
+
+    fn enable(&mut self, ping: String, element: Element, now: Instant) -> Result<(), NegotiationError> {
+        if element.is("enabled", ns::SM) {
+            let session = self.session(now).enabled(resume_id(&element)).with_own_ping(ping);
+            self.establish(session);
+        } else if element.is("failed", ns::SM) {
+            let session = self.session(now).with_own_ping(ping);
+            self.establish(session);
+        } else if is_answer(&element, &ping) {
+            let session = self.session(now);
+            self.establish(session);
+        } else {
+            self.state = State::Enable { ping };
+            if !is_answer(&element, &self.config.entropy.token("first ping")) {
+                return self.keep(element);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, element: Element) -> Result<(), NegotiationError> {
+        if element.has_ns(ns::STREAM) {
+            return Err(unexpected(&Frame::Element(element), self.state.expected()));
+        }
+        keep_early(&mut self.early, element)
+    }
+
+    fn session(&self, now: Instant) -> Session {
+        let role = Role::Initiator;
+        let session = Session::new(self.jid.clone(), ns::COMPONENT_ACCEPT, role, self.config.timing, now);
+        match self.resume_failed {
+            Some(h) => session.resume_failed(h),
+            None => session,
+        }
+    }
+
+    fn establish(&mut self, session: Session) {
+        let session = session.with_early(mem::take(&mut self.early));
+        self.output.push_back(Output::Established(Box::new(session)));
+    }
+}
+
+impl Machine for Handshake {
+    fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
+        self.last_step = now;
+        // Stays over on an error.
+        let state = mem::replace(&mut self.state, State::Over);
+        self.step(state, frame, now)
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.last_step.checked_add(self.config.timing.step)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
+    }
+
+    fn encrypted(&mut self, now: Instant) {
+        self.last_step = now;
+    }
+}
+
+impl State {
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Header => "a stream header",
+            Self::Handshake => "an answer to the handshake",
+            Self::Resume { .. } => "an answer to resume",
+            Self::Enable { .. } => "an answer to enable",
+            Self::Over => "nothing more",
+        }
+    }
+}
+
+fn is_answer(element: &Element, ping: &str) -> bool {
+    element.is("iq", ns::CLIENT)
+        && element.attr("id") == Some(ping)
+        && matches!(element.attr("type"), Some("result" | "error"))
+}
+
+/// `hex(sha1(id + secret))` in lower case (XEP-0114 §3).
+pub(crate) fn digest(id: &str, secret: &Secret) -> String {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(id.as_bytes());
+    context.update(secret.reveal().as_bytes());
+    context.finish().as_ref().iter().fold(String::with_capacity(40), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}"); // writing to a String does not fail
+        hex
+    })
 }

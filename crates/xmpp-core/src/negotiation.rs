@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::session::Session;
 use crate::stream::StreamError;
 use crate::xml::Frame;
-use crate::{BareJid, Jid};
+use crate::{BareJid, Element, Jid};
 
 /// What a negotiation wants done.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub trait Machine {
     /// What to do next; `None` until more comes.
     fn poll_output(&mut self) -> Option<Output>;
 
-    /// When the negotiation gives up unless a frame comes.
-    fn deadline(&self) -> Instant;
+    /// When the negotiation gives up unless a frame comes; `None` if it waits for ever.
+    fn deadline(&self) -> Option<Instant>;
 
     /// Gives up if the deadline has passed.
     ///
@@ -112,4 +112,37 @@ pub enum NegotiationError {
     /// More came before the stream was up than is kept.
     #[error("too many stanzas before the stream was up")]
     TooEarly,
+    /// Accepting side: we refused the peer, and told it this condition.
+    #[error("refused the peer: {0}")]
+    Rejected(&'static str),
+}
+
+/// How many stanzas are kept that come before a stream is up: on a component's stream some may.
+const EARLY: usize = 256;
+
+/// Keeps a stanza that came before the stream was up.
+pub(crate) fn keep_early(early: &mut Vec<Element>, element: Element) -> Result<(), NegotiationError> {
+    if early.len() == EARLY {
+        return Err(NegotiationError::TooEarly);
+    }
+    early.push(element);
+    Ok(())
+}
+
+/// What has no place here: a stream error, the stream's end, or something else.
+pub(crate) fn unexpected(frame: &Frame, expected: &'static str) -> NegotiationError {
+    match frame {
+        Frame::Element(element) => match StreamError::read(element) {
+            Some(error) => NegotiationError::Stream(error),
+            None => NegotiationError::Unexpected { expected, got: element.name().to_owned() },
+        },
+        Frame::Open(_) => NegotiationError::Unexpected { expected, got: "stream:stream".to_owned() },
+        Frame::Close => NegotiationError::Closed(expected),
+    }
+}
+
+/// The name of the condition inside an error or failure, `undefined-condition` if there is none.
+pub(crate) fn condition(error: &Element, namespace: &str) -> String {
+    let mut conditions = error.children().filter(|child| child.has_ns(namespace) && child.name() != "text");
+    conditions.next().map_or("undefined-condition", Element::name).to_owned()
 }

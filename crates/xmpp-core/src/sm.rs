@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use minidom::Element;
 
-use crate::{Jid, ns};
+use crate::Jid;
 
 const WRAP: u64 = 1 << 32;
 
@@ -212,11 +212,6 @@ impl Counters {
     pub(crate) fn allow(&mut self, n: u64) {
         self.handled = self.handled.max(n.min(self.received));
     }
-}
-
-/// `<r/>`
-pub(crate) fn request() -> Element {
-    Element::bare("r", ns::SM)
 }
 
 #[cfg(test)]

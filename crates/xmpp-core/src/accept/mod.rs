@@ -1,5 +1,8 @@
 //! The receiving side of both kinds of stream, for stand-ins and tests.
 
+mod client;
+mod component;
+
 use std::sync::Arc;
 
 use crate::sasl::Mechanism;
@@ -7,6 +10,9 @@ use crate::sm::ResumeRegistry;
 use crate::timing::Timing;
 use crate::xml::Limits;
 use crate::{BareJid, Entropy, Secret};
+
+pub use client::ClientAcceptor;
+pub use component::ComponentAcceptor;
 
 /// Which domains are served, and what is offered.
 #[derive(Clone)]

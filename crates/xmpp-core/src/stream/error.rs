@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use minidom::Element;
+
+use crate::ns;
+use crate::xml::Compose as _;
+
 /// Why a peer ended a stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StreamError {
@@ -9,6 +14,33 @@ pub struct StreamError {
     pub condition: String,
     /// What the peer says about it, for people.
     pub text: Option<String>,
+}
+
+impl StreamError {
+    /// Reads `<stream:error/>`; `None` if the element is something else.
+    #[must_use]
+    pub fn read(element: &Element) -> Option<Self> {
+        if !element.is("error", ns::STREAM) {
+            return None;
+        }
+        let mut conditions = element.children().filter(|child| child.has_ns(ns::STREAM_ERRORS));
+        let condition = conditions.find(|child| child.name() != "text");
+        Some(Self {
+            condition: condition.map_or("undefined-condition", Element::name).to_owned(),
+            text: element.get_child("text", ns::STREAM_ERRORS).map(Element::text),
+        })
+    }
+
+    /// Makes `<stream:error/>` with one condition and perhaps an application's own.
+    #[must_use]
+    pub fn element(condition: &'static str, detail: Option<Element>) -> Element {
+        let error =
+            Element::bare("error", ns::STREAM).with_child(Element::bare(condition, ns::STREAM_ERRORS));
+        match detail {
+            Some(detail) => error.with_child(detail),
+            None => error,
+        }
+    }
 }
 
 impl fmt::Display for StreamError {

@@ -1,19 +1,31 @@
 //! The driver: machines of this crate over any tokio byte stream, TCP and TLS (feature `tokio`).
 
-use std::io;
-use std::sync::Arc;
+mod connect;
 
-use ::tokio::io::{AsyncRead, AsyncWrite};
+use std::fmt;
+use std::future::Future as _;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use ::tokio::time::{Instant, Sleep};
 use rustls::pki_types::ServerName;
 
-use crate::xml::XmlError;
-use crate::{Element, Jid, accept, c2s, component};
+use crate::session::Session;
+use crate::xml::{Reader, XmlError};
+use crate::{Element, Jid, accept, c2s, jid};
 
 pub use crate::accept::Authenticator;
 pub use crate::component::Config as ComponentConfig;
 pub use crate::negotiation::NegotiationError;
 pub use crate::session::{CloseReason, Event};
 pub use crate::sm::{Outcome, ResumeRegistry, ResumeState};
+
+/// How many bytes are read at once.
+const CHUNK: usize = 4096;
 
 /// A byte stream in both directions, of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -94,6 +106,20 @@ impl AcceptConfig {
 /// [`Connection::close`] ends it.
 pub struct Connection {
     io: BoxIo,
+    reader: Reader,
+    session: Session,
+    /// Wakes at the session's deadline, as far as that is known.
+    alarm: Pin<Box<Sleep>>,
+    reading: bool,
+    /// Something was written that the byte stream may still hold back.
+    unflushed: bool,
+    closed: Option<CloseReason>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -102,8 +128,7 @@ impl Connection {
     /// # Errors
     /// Whatever stands in the way, see [`ConnectError`].
     pub async fn client(io: BoxIo, config: ClientConfig) -> Result<Self, ConnectError> {
-        let _ = (io, config);
-        unimplemented!("first landing: signatures only")
+        connect::client(io, config).await
     }
 
     /// Opens a component's stream (XEP-0114), then stream management where the server has it.
@@ -111,8 +136,7 @@ impl Connection {
     /// # Errors
     /// Whatever stands in the way, see [`ConnectError`].
     pub async fn component(io: BoxIo, config: ComponentConfig) -> Result<Self, ConnectError> {
-        let _ = (io, config);
-        unimplemented!("first landing: signatures only")
+        connect::component(io, config).await
     }
 
     /// Accepts a client stream, up to its binding or resumption.
@@ -124,8 +148,7 @@ impl Connection {
         config: AcceptConfig,
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Self, ConnectError> {
-        let _ = (io, config, authenticator);
-        unimplemented!("first landing: signatures only")
+        connect::accept_client(io, config, authenticator).await
     }
 
     /// Accepts a component's stream, up to its handshake.
@@ -137,45 +160,50 @@ impl Connection {
         config: AcceptConfig,
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Self, ConnectError> {
-        let _ = (io, config, authenticator);
-        unimplemented!("first landing: signatures only")
+        connect::accept_component(io, config, authenticator).await
+    }
+
+    fn new(io: BoxIo, reader: Reader, session: Session) -> Self {
+        let alarm = Box::pin(::tokio::time::sleep_until(Instant::now()));
+        Self { io, reader, session, alarm, reading: true, unflushed: false, closed: None }
     }
 
     /// The bound full JID, or the component's name.
     #[must_use]
     pub fn jid(&self) -> &Jid {
-        unimplemented!("first landing: signatures only")
+        self.session.jid()
     }
 
-    /// How this stream relates to the one that was to be resumed. On the accepting side of a component
-    /// stream this changes with [`Event::Managed`].
+    /// How this stream relates to the one that was to be resumed. On the accepting side this changes with
+    /// [`Event::Managed`].
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        unimplemented!("first landing: signatures only")
+        self.session.outcome()
     }
 
     /// What to keep so that the stream can be resumed; `None` if the peer does not offer that.
     #[must_use]
     pub fn resume_state(&self) -> Option<ResumeState> {
-        unimplemented!("first landing: signatures only")
+        self.session.resume_state()
     }
 
     /// Whether stream management runs.
     #[must_use]
     pub fn is_managed(&self) -> bool {
-        unimplemented!("first landing: signatures only")
+        self.session.is_managed()
     }
 
-    /// How many counted stanzas the peer has sent on this stream.
+    /// How many counted stanzas the peer has sent on this stream. Less [`ResumeState::inbound`], it is the
+    /// `skip` of the next resumption in this process.
     #[must_use]
     pub fn received(&self) -> u64 {
-        unimplemented!("first landing: signatures only")
+        self.session.received()
     }
 
     /// How many counted stanzas were sent on this stream: the position of the last one.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        unimplemented!("first landing: signatures only")
+        self.session.sent()
     }
 
     /// Queues a stanza and returns its position: the number of counted stanzas sent on this stream so far,
@@ -183,52 +211,148 @@ impl Connection {
     ///
     /// Counted are, on a client stream, `message`, `presence` and `iq`; on a trusted link, `<route>` only.
     pub fn send(&mut self, stanza: &Element) -> u64 {
-        let _ = (stanza, &mut self.io);
-        unimplemented!("first landing: signatures only")
+        self.session.send(stanza)
     }
 
-    /// Asks the peer how much it has handled (`<r/>`).
+    /// Asks the peer how much it has handled (`<r/>`); without stream management nothing happens.
     pub fn request_ack(&mut self) {
-        unimplemented!("first landing: signatures only")
+        self.session.request_ack();
     }
 
     /// Allows the peer to be told that its first `n` stanzas are handled. Never falls; every `<r/>` is
     /// answered with the highest value so far.
     pub fn acknowledge(&mut self, n: u64) {
-        let _ = n;
-        unimplemented!("first landing: signatures only")
+        self.session.acknowledge(n);
     }
 
     /// How many bytes wait to be written.
     #[must_use]
     pub fn queued(&self) -> usize {
-        unimplemented!("first landing: signatures only")
+        self.session.queued()
     }
 
-    /// Stops or takes up reading. While reading is stopped, [`Connection::next`] only writes, and returns
-    /// nothing but a failure to write.
+    /// Stops or takes up reading. While reading is stopped, [`Connection::next`] only writes, and reports
+    /// nothing but the end of the stream: a failure to write, or the silence that is then our own doing.
     pub fn set_reading(&mut self, reading: bool) {
-        let _ = reading;
-        unimplemented!("first landing: signatures only")
+        self.reading = reading;
     }
 
-    /// Server role with stream management: what was sent and is not acknowledged, oldest first.
+    /// Accepting side with stream management: what was sent and is not acknowledged, oldest first.
     #[must_use]
     pub fn unacknowledged(&self) -> &crate::sm::Unacknowledged {
-        unimplemented!("first landing: signatures only")
+        self.session.unacknowledged()
     }
 
     /// Reads, writes, answers `<r/>` and keeps the stream alive until something happens. Cancel safe.
     ///
     /// After [`Event::Closed`] it returns the same again.
     pub async fn next(&mut self) -> Event {
-        unimplemented!("first landing: signatures only")
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Writes what is queued and `</stream:stream>`, and shuts the connection down. The peer then cannot be
-    /// resumed with. Waits for a peer that does not read, so the caller sets a limit.
+    /// [`Connection::next`] for those who write their own futures.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(reason) = &self.closed {
+            return Poll::Ready(Event::Closed(reason.clone()));
+        }
+        loop {
+            if let Err(error) = self.poll_write(cx) {
+                self.session.lost(error.kind());
+            }
+            if let Some(event) = self.session.poll_event() {
+                if let Event::Closed(reason) = &event {
+                    self.closed = Some(reason.clone());
+                }
+                return Poll::Ready(event);
+            }
+            if self.reading && self.poll_read(cx).is_ready() {
+                continue;
+            }
+            // A session without a deadline is over, and has said so above.
+            let Some(deadline) = self.session.deadline().map(Instant::from_std) else { return Poll::Pending };
+            if self.alarm.deadline() != deadline {
+                self.alarm.as_mut().reset(deadline);
+            }
+            match self.alarm.as_mut().poll(cx) {
+                Poll::Ready(()) => self.session.handle_timeout(Instant::now().into_std()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Writes what can be written without waiting.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            let bytes = self.session.output();
+            if bytes.is_empty() {
+                break;
+            }
+            match Pin::new(&mut self.io).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    self.session.advance(n, Instant::now().into_std());
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if self.unflushed
+            && let Poll::Ready(flushed) = Pin::new(&mut self.io).poll_flush(cx)
+        {
+            self.unflushed = false;
+            flushed?;
+        }
+        Ok(())
+    }
+
+    /// Gives the session one frame, or reads more bytes.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.reader.next() {
+            Ok(Some(frame)) => {
+                self.session.handle(frame, Instant::now().into_std());
+                return Poll::Ready(());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.session.fail(error);
+                return Poll::Ready(());
+            }
+        }
+        // On the stack, so that an idle connection holds no buffer.
+        let mut chunk = [MaybeUninit::uninit(); CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        match Pin::new(&mut self.io).poll_read(cx, &mut chunk) {
+            Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+                self.session.lost(io::ErrorKind::UnexpectedEof)
+            }
+            Poll::Ready(Ok(())) => {
+                self.session.heard(Instant::now().into_std());
+                self.reader.feed(chunk.filled());
+            }
+            Poll::Ready(Err(error)) => self.session.lost(error.kind()),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what is queued and `</stream:stream>`, and shuts the connection down: the stream can then not
+    /// be resumed. Waits for a peer that does not read, so the caller sets a limit.
     pub async fn close(&mut self) {
-        unimplemented!("first landing: signatures only")
+        self.session.close();
+        loop {
+            let bytes = self.session.output();
+            if bytes.is_empty() {
+                break;
+            }
+            match self.io.write(bytes).await {
+                Ok(n) if n > 0 => self.session.advance(n, Instant::now().into_std()),
+                _ => break,
+            }
+        }
+        // The stream is over either way; a peer that is gone already is no news.
+        let _ = self.io.shutdown().await;
+        self.closed.get_or_insert(CloseReason::Local);
     }
 }
 
@@ -248,6 +372,17 @@ pub enum ConnectError {
     /// The domain is not a name that a certificate can have.
     #[error("`{0}` is not a name that a certificate can have")]
     ServerName(String),
+    /// The peer put bytes between its consent to TLS and TLS itself: somebody may have injected them.
+    #[error("data between the consent to TLS and TLS itself")]
+    Injected,
+    /// The component's name is not a domain.
+    #[error("`{name}` is not a component's name")]
+    ComponentName {
+        /// The name as configured.
+        name: String,
+        /// What is wrong with it.
+        source: jid::Error,
+    },
     /// The byte stream failed.
     #[error("the connection failed")]
     Io(#[source] io::Error),
