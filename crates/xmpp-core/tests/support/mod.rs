@@ -1,6 +1,6 @@
 //! What the tests of the driver share: accounts, a registry that keeps streams, pipes that can be cut.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
