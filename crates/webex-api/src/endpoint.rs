@@ -17,6 +17,8 @@ pub struct Context<'a> {
     pub base: &'a Url,
     /// In whose name; `None` for the few requests that need nobody's.
     pub token: Option<&'a AccessToken>,
+    /// From which device; what is done from none counts as done by the person.
+    pub device: Option<&'a Url>,
     /// Names this one request.
     pub tracking_id: &'a TrackingId,
 }
@@ -63,6 +65,9 @@ fn builder(method: Method, url: &Url, context: &Context<'_>) -> Result<http::req
         .header("trackingid", tracking.map_err(|error| ApiError::Request(error.into()))?);
     if let Some(token) = context.token {
         builder = builder.header(header::AUTHORIZATION, token.to_header());
+    }
+    if let Some(device) = context.device {
+        builder = builder.header("cisco-device-url", device.as_str());
     }
     Ok(builder)
 }

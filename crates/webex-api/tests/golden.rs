@@ -24,8 +24,9 @@ fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 
 fn written<E: Endpoint>(endpoint: E) -> Request<Bytes> {
     let token = AccessToken::try_from("canary-token".to_owned()).unwrap();
-    let (base, tracking_id) = (id(BASE), id("track_1"));
-    let context = Context { base: &base, token: Some(&token), tracking_id: &tracking_id };
+    let (base, tracking_id, device) = (id(BASE), id("track_1"), id("https://wdm-a.example/d1"));
+    let context =
+        Context { base: &base, token: Some(&token), device: Some(&device), tracking_id: &tracking_id };
     let request = endpoint.into_http(&context).unwrap();
     assert_eq!(request.headers()["trackingid"], "track_1");
     request
@@ -35,6 +36,7 @@ fn written<E: Endpoint>(endpoint: E) -> Request<Bytes> {
 fn line<E: Endpoint>(endpoint: E, body: Option<&str>) -> String {
     let request = written(endpoint);
     assert_eq!(request.headers()["authorization"], "Bearer canary-token");
+    assert_eq!(request.headers()["cisco-device-url"], "https://wdm-a.example/d1");
     assert!(!format!("{request:?}").contains("canary"), "the token is marked as sensitive");
     match body {
         Some(name) => {

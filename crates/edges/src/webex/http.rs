@@ -12,7 +12,7 @@ use router::inbound::Cause;
 use tokio::time::Instant;
 use webex_api::auth::AccessToken;
 use webex_api::catalog::{self, Catalog, Service};
-use webex_api::client::{BoxIo, Dial, Http, HttpConfig};
+use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig};
 use webex_api::endpoint::{Destination, Endpoint};
 use webex_api::{ApiError, Fate, IdError, OrgId, Random, Timestamp, Url};
 
@@ -49,6 +49,8 @@ struct Shared {
     tokens: Tokens,
     clock: Clock,
     catalog: tokio::sync::Mutex<Option<(Arc<Catalog>, Instant)>>,
+    /// The registered device of each served person.
+    devices: Mutex<BTreeMap<PersonId, Url>>,
     /// Hosts that asked us to wait, and until when.
     limited: Mutex<BTreeMap<String, Instant>>,
     seen: Mutex<Option<Seen>>,
@@ -193,6 +195,7 @@ impl Cloud {
             tokens,
             clock,
             catalog: tokio::sync::Mutex::default(),
+            devices: Mutex::default(),
             limited: Mutex::default(),
             seen: Mutex::default(),
         };
@@ -209,31 +212,49 @@ impl Cloud {
         endpoint: E,
     ) -> Result<E::Response, CloudError> {
         let token = self.token(person).await?;
-        match self.send(endpoint.clone(), Some(&token)).await {
+        let device = self.device(person);
+        let caller = Caller { token: Some(&token), device: device.as_ref() };
+        match self.send(endpoint.clone(), caller).await {
             Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
                 self.shared.tokens.rejected(person, &token).await;
                 let token = self.token(person).await?;
-                self.send(endpoint, Some(&token)).await
+                self.send(endpoint, Caller { token: Some(&token), ..caller }).await
             }
             other => other,
         }
+    }
+
+    /// The device that we have registered for this person, if there is one.
+    #[must_use]
+    pub fn device(&self, person: &PersonId) -> Option<Url> {
+        self.shared.devices.lock().unwrap_or_else(PoisonError::into_inner).get(person).cloned()
+    }
+
+    /// What we do as this person is done from this device from now on, so that the cloud does not take it
+    /// for the person's own activity (rule 18).
+    pub(super) fn set_device(&self, person: &PersonId, device: Option<Url>) {
+        let mut devices = self.shared.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        match device {
+            Some(device) => devices.insert(person.clone(), device),
+            None => devices.remove(person),
+        };
     }
 
     /// Sends a request with a token of the caller's, or with none.
     ///
     /// # Errors
     /// As [`Cloud::send_as`].
-    pub async fn send<E: Endpoint>(
+    pub async fn send<'a, E: Endpoint>(
         &self,
         endpoint: E,
-        token: Option<&AccessToken>,
+        caller: impl Into<Caller<'a>>,
     ) -> Result<E::Response, CloudError> {
         let base = match endpoint.destination() {
             Destination::Service(service) => self.base(service).await?,
             Destination::Address(url) if self.catalog().await?.trusts(url) => url.clone(),
             Destination::Address(url) => return Err(CloudError::Untrusted(url.host())),
         };
-        self.exchange(endpoint, &base, token).await
+        self.exchange(endpoint, &base, caller.into()).await
     }
 
     /// A token for this person.
@@ -315,13 +336,13 @@ impl Cloud {
         &self,
         endpoint: E,
         base: &Url,
-        token: Option<&AccessToken>,
+        caller: Caller<'_>,
     ) -> Result<E::Response, CloudError> {
         let host = base.host();
         if let Some(after) = self.limited(&host) {
             return Err(CloudError::Limited { host, after });
         }
-        let answer = self.shared.http.send(endpoint, base, token).await;
+        let answer = self.shared.http.send(endpoint, base, caller).await;
         match answer {
             Ok(answer) => {
                 if let Some(date) = answer.date {

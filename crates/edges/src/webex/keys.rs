@@ -3,7 +3,7 @@
 use router::ids::PersonId;
 use webex_api::Url;
 
-use crate::jabber::Opening;
+use crate::jabber::{Cleartext, Opening};
 
 /// What a new one-to-one conversation needs from the key service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct NewConversation {
     pub kms_message: String,
 }
 
-/// Seals texts and speaks to the key service for people who have a Mercury socket, for only there do its
+/// Seals and opens texts, and speaks to the key service for people who have a Mercury socket, for only there do its
 /// answers arrive. May take as long as it likes: whoever asks stops waiting by itself (rule 14).
 pub trait Keys: Send + Sync {
     /// This person's socket is ready; the key service knows it by the device's address. Said again for each
@@ -35,6 +35,9 @@ pub trait Keys: Send + Sync {
         iv: &'a [u8; 12],
         text: &'a str,
     ) -> Opening<'a, String>;
+
+    /// Opens a sealed body with the key at `key`, fetched through the served person `via` if need be.
+    fn open<'a>(&'a self, via: &'a PersonId, key: &'a str, jwe: &'a str) -> Opening<'a, Cleartext>;
 
     /// A new key for a conversation of these people, made by the served person `via`, one of them.
     fn new_conversation<'a>(

@@ -62,6 +62,21 @@ pub struct Answer<T> {
     pub date: Option<Timestamp>,
 }
 
+/// In whose name a request is sent. Made from a token, or from `None` for nobody's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// The person's token; `None` for the few requests that need nobody's.
+    pub token: Option<&'a AccessToken>,
+    /// The person's device that does it, if one does.
+    pub device: Option<&'a Url>,
+}
+
+impl<'a> From<Option<&'a AccessToken>> for Caller<'a> {
+    fn from(token: Option<&'a AccessToken>) -> Self {
+        Self { token, device: None }
+    }
+}
+
 /// A REST client: cheap to clone, all clones share their connections.
 #[derive(Clone)]
 pub struct Http {
@@ -112,17 +127,18 @@ impl Http {
     /// # Errors
     /// As [`ApiError`] says; [`ApiError::is_refusal`] tells whether the request can have had an
     /// effect.
-    pub async fn send<E: Endpoint>(
+    pub async fn send<'a, E: Endpoint>(
         &self,
         endpoint: E,
         base: &Url,
-        token: Option<&AccessToken>,
+        caller: impl Into<Caller<'a>>,
     ) -> Result<Answer<E::Response>, ApiError> {
+        let Caller { token, device } = caller.into();
         let n = self.shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let config = &self.shared.config;
         let tracking_id = TrackingId::numbered(&config.user_agent, self.shared.client, n)
             .expect("checked when the client was made");
-        let request = endpoint.into_http(&Context { base, token, tracking_id: &tracking_id })?;
+        let request = endpoint.into_http(&Context { base, token, device, tracking_id: &tracking_id })?;
         let deadline = Instant::now() + config.timeout;
         let response = self.exchange(request, deadline).await?;
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());

@@ -6,5 +6,5 @@ mod http;
 mod mercury;
 
 pub use self::dial::{BoxFuture, BoxIo, Dial, Io, TcpDial};
-pub use self::http::{Answer, Http, HttpConfig};
+pub use self::http::{Answer, Caller, Http, HttpConfig};
 pub use self::mercury::{MercuryConfig, MercuryError, MercurySocket};
