@@ -91,10 +91,19 @@ pub enum RequestError {
     /// The KMS did not answer within [`Timings`]. It may, later.
     #[error("key service is silent")]
     Silent,
-    /// The KMS said no.
+    /// The KMS refused to agree on an ephemeral key: that is about the user's token or device, or about the service,
+    /// never about what was asked.
+    #[error("key service refused the exchange: status {status}")]
+    ExchangeRefused {
+        /// As in HTTP: 401 and 403 are about the token, 429 and 5xx about the service.
+        status: u16,
+        /// The reason in the service's words.
+        reason: Option<String>,
+    },
+    /// The KMS refused this request.
     #[error("key service refused: status {status}")]
     Refused {
-        /// As in HTTP: 401 and 403 are about the user, 404 about the key, 429 and 5xx about the service.
+        /// As in HTTP: 401 is about the token, 403 about the user, 404 about the key, 429 and 5xx about the service.
         status: u16,
         /// The service's own number for the reason; 405005 and 405006 are a revoked customer key.
         error_code: Option<i64>,
@@ -236,6 +245,16 @@ impl Client {
         self.add(request, Kind::Wrap, now)
     }
 
+    /// Gives up everything that waits, without an event for it, as when nothing can be posted.
+    pub fn abandon(&mut self) {
+        self.pending.clear();
+        self.messages.clear();
+        self.events.clear();
+        if let State::Negotiating { .. } = self.state {
+            self.state = State::Idle;
+        }
+    }
+
     /// Opens the `kmsMessage` in the answer of the call that carried a wrapped request; `reply` is from its
     /// [`Event::Wrapped`].
     ///
@@ -368,7 +387,7 @@ impl Client {
         let mut iv = [0; IV];
         self.random.fill(&mut iv);
         let text = pending.request.to_json(&wire_id, &self.asker);
-        let Ok(message) = jwe::seal_for(&context.key, context.uri.as_str(), &iv, text.as_bytes()) else {
+        let Ok(message) = jwe::seal_for(&context.key, context.uri.as_str(), &iv, &text) else {
             return self.fail(id, RequestError::TooLong);
         };
         match pending.kind {
@@ -439,8 +458,8 @@ impl Client {
                 let ours = attempts.iter().position(|a| a.request_id() == answer.request_id);
                 let attempt = attempts.swap_remove(ours.ok_or(ReplyError::UnknownRequest)?);
                 if refused {
-                    let ExchangeResponse { status, error_code, reason, .. } = answer;
-                    self.give_up(&RequestError::Refused { status, error_code, reason });
+                    let ExchangeResponse { status, reason, .. } = answer;
+                    self.give_up(&RequestError::ExchangeRefused { status, reason });
                     return Ok(());
                 }
                 // A useless answer leaves the other attempts, and the next one, in place.

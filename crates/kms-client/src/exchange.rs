@@ -62,7 +62,7 @@ impl Exchange {
         let request_id = message::request_id(random);
         let jwk = EcJwk::from_point(&ours.public);
         let text = message::exchange_json(&static_key.cluster, &jwk, &request_id, asker);
-        let message = jwe::seal_to(&static_key.key, &static_key.kid, random, text.as_bytes())?;
+        let message = jwe::seal_to(&static_key.key, &static_key.kid, random, &text)?;
         Ok((Self { ours, request_id, static_key: static_key.clone() }, message))
     }
 

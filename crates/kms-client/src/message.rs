@@ -6,11 +6,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::crypto::Random;
-use crate::jose::jwk::{EcJwk, Jwk, OctJwk};
+use crate::jose::JwkError;
+use crate::jose::jwk::{ContentKey, EcJwk, Jwk, OctJwk};
 use crate::uri::{ClusterUri, EphemeralUri, KeyUri, ResourceUri};
 
 /// The text is not a message of the kind that was expected. What it says is kept out of the error.
@@ -62,13 +63,6 @@ pub struct Asker {
 }
 
 impl Asker {
-    fn to_json(&self) -> Value {
-        json!({
-            "clientId": self.device,
-            "credential": {"userId": self.user, "bearer": self.bearer.as_str()},
-        })
-    }
-
     fn from_json(request: &Value) -> Option<Self> {
         let client = request.get("client")?;
         let credential = client.get("credential")?;
@@ -143,27 +137,36 @@ pub enum Request {
 impl Request {
     /// The JSON that is sealed and sent.
     #[must_use]
-    pub fn to_json(&self, request_id: &str, asker: &Asker) -> Zeroizing<String> {
-        let (method, uri, more) = match self {
-            Self::CreateKeys { count } => ("create", "/keys".into(), json!({"count": count})),
-            Self::RetrieveKey { key } => ("retrieve", key.to_string(), json!({})),
-            Self::CreateResource { users, keys } => {
-                ("create", "/resources".into(), json!({"userIds": users, "keyUris": keys}))
+    pub fn to_json(&self, request_id: &str, asker: &Asker) -> Zeroizing<Vec<u8>> {
+        let mut wire = Wire::default();
+        let uri;
+        (wire.method, uri) = match self {
+            Self::CreateKeys { count } => {
+                wire.count = Some(*count);
+                ("create", "/keys".into())
             }
-            Self::BindKey { key, resource } => ("update", key.to_string(), json!({"resourceUri": resource})),
+            Self::RetrieveKey { key } => ("retrieve", key.to_string()),
+            Self::CreateResource { users, keys } => {
+                (wire.user_ids, wire.key_uris) = (Some(users), Some(keys));
+                ("create", "/resources".into())
+            }
+            Self::BindKey { key, resource } => {
+                wire.resource_uri = Some(resource);
+                ("update", key.to_string())
+            }
             Self::CreateAuthorizations { resource, users } => {
-                ("create", "/authorizations".into(), json!({"resourceUri": resource, "userIds": users}))
+                (wire.resource_uri, wire.user_ids) = (Some(resource), Some(users));
+                ("create", "/authorizations".into())
             }
             Self::DeleteAuthorization { resource, user } => {
-                ("delete", format!("{resource}/authorizations?authId={user}"), json!({}))
+                ("delete", format!("{resource}/authorizations?authId={user}"))
             }
-            Self::ListAuthorizations { resource } => {
-                ("retrieve", format!("{resource}/authorizations"), json!({}))
-            }
-            Self::Ping => ("update", "/ping".into(), json!({})),
-            Self::Other { method, uri } => (method.as_str(), uri.clone(), json!({})),
+            Self::ListAuthorizations { resource } => ("retrieve", format!("{resource}/authorizations")),
+            Self::Ping => ("update", "/ping".into()),
+            Self::Other { method, uri } => (method.as_str(), uri.clone()),
         };
-        envelope(method, &uri, request_id, asker, more)
+        wire.uri = &uri;
+        wire.write(request_id, asker)
     }
 
     fn from_json(body: &Value) -> Result<Self, MessageError> {
@@ -238,21 +241,58 @@ pub(crate) fn exchange_json(
     key: &EcJwk,
     request_id: &str,
     asker: &Asker,
-) -> Zeroizing<String> {
-    let jwk = json!({"jwk": Jwk::Ec(key.clone())});
-    envelope("create", &format!("{cluster}/ecdhe"), request_id, asker, jwk)
+) -> Zeroizing<Vec<u8>> {
+    let uri = format!("{cluster}/ecdhe");
+    let jwk = Some(Jwk::Ec(key.clone()));
+    Wire { method: "create", uri: &uri, jwk, ..Wire::default() }.write(request_id, asker)
 }
 
-fn envelope(method: &str, uri: &str, request_id: &str, asker: &Asker, more: Value) -> Zeroizing<String> {
-    let mut body = Map::new();
-    body.insert("method".into(), method.into());
-    body.insert("uri".into(), uri.into());
-    body.insert("requestId".into(), request_id.into());
-    body.insert("client".into(), asker.to_json());
-    if let Value::Object(more) = more {
-        body.extend(more);
+/// A request as it is written: borrowed, so that the token is copied into the text and nowhere else.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    method: &'a str,
+    uri: &'a str,
+    request_id: &'a str,
+    client: WireClient<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_ids: Option<&'a Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_uris: Option<&'a Vec<KeyUri>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_uri: Option<&'a ResourceUri>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwk: Option<Jwk>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireClient<'a> {
+    client_id: &'a str,
+    credential: WireCredential<'a>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireCredential<'a> {
+    user_id: &'a str,
+    bearer: &'a str,
+}
+
+impl<'a> Wire<'a> {
+    fn write(mut self, request_id: &'a str, asker: &'a Asker) -> Zeroizing<Vec<u8>> {
+        self.request_id = request_id;
+        self.client = WireClient {
+            client_id: &asker.device,
+            credential: WireCredential { user_id: &asker.user, bearer: asker.bearer.as_str() },
+        };
+        // Roomy, since a text that has to move as it grows leaves a copy of the token behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(4096 + 2 * asker.bearer.as_str().len()));
+        serde_json::to_writer(&mut *text, &self).expect("a request has string keys only");
+        text
     }
-    Zeroizing::new(Value::Object(body).to_string())
 }
 
 /// A request as the KMS role reads it.
@@ -330,17 +370,28 @@ pub struct Key {
 
 /// A symmetric key as a JWK that says so.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(try_from = "Jwk", into = "Jwk")]
+#[serde(try_from = "OctWire", into = "Jwk")]
 pub struct OctKey(pub OctJwk);
 
-impl TryFrom<Jwk> for OctKey {
-    type Error = crate::jose::JwkError;
+/// Read member by member, since an enum tagged by a member is read into buffers that nobody wipes.
+#[derive(Deserialize)]
+struct OctWire {
+    kty: String,
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    alg: Option<String>,
+    k: ContentKey,
+}
 
-    fn try_from(jwk: Jwk) -> Result<Self, Self::Error> {
-        match jwk {
-            Jwk::Oct(key) => Ok(Self(key)),
-            _ => Err(crate::jose::JwkError::WrongType { wanted: "oct" }),
+impl TryFrom<OctWire> for OctKey {
+    type Error = JwkError;
+
+    fn try_from(wire: OctWire) -> Result<Self, JwkError> {
+        if wire.kty != "oct" {
+            return Err(JwkError::WrongType { wanted: "oct" });
         }
+        Ok(Self(OctJwk { kid: wire.kid, alg: wire.alg, k: wire.k }))
     }
 }
 
@@ -447,8 +498,6 @@ pub(crate) struct ExchangeResponse {
     pub(crate) request_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) error_code: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<EphemeralKey>,
 }

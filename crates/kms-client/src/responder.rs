@@ -237,7 +237,6 @@ impl Responder {
             status: 201,
             request_id: exchange.request_id.clone(),
             reason: None,
-            error_code: None,
             key: Some(EphemeralKey {
                 uri: uri.clone(),
                 jwk: Jwk::Ec(point),

@@ -280,8 +280,7 @@ fn a_refused_exchange_fails_what_waits_with_the_reason() {
     let Incoming::Exchange(exchange) = pair.kms.responder.open(&exchange).unwrap() else { panic!() };
     let refusal = pair.kms.responder.refuse(401, &exchange.request_id, "token expired").unwrap();
     pair.client.handle_reply(&refusal, pair.now).unwrap();
-    let refused =
-        RequestError::Refused { status: 401, error_code: None, reason: Some("token expired".into()) };
+    let refused = RequestError::ExchangeRefused { status: 401, reason: Some("token expired".into()) };
     assert_eq!(pair.answer(id), Err(refused));
     // With a new token it goes on.
     pair.client.set_bearer(Bearer::new("canary-token"));
@@ -476,6 +475,27 @@ fn an_ephemeral_key_that_has_expired_already_is_not_taken() {
     assert!(pair.sent().is_empty(), "no endless loop of exchanges");
     pair.wait(seconds(42));
     assert_eq!(pair.answer(id), Err(RequestError::Silent));
+}
+
+#[test]
+fn what_was_abandoned_is_over() {
+    let mut pair = Pair::new();
+    pair.submit(retrieve(1));
+    let exchange = pair.sent().remove(0);
+    pair.submit(retrieve(2));
+    pair.client.abandon();
+    assert_eq!(pair.client.deadline(), None);
+    assert!(pair.sent().is_empty() && pair.events().is_empty());
+    let late = pair.kms.answer(&exchange).unwrap();
+    assert_eq!(pair.client.handle_reply(&late, pair.now), Err(ReplyError::UnknownRequest));
+    let id = pair.submit(retrieve(3));
+    pair.settle();
+    assert!(pair.answer(id).is_ok());
+    // The ephemeral key stays when there is one.
+    pair.submit(retrieve(4));
+    pair.sent();
+    pair.client.abandon();
+    assert!(pair.client.is_ready() && pair.events().is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 pub use super::jwk::ContentKey;
 use super::jwk::{RsaJwk, RsaPrivateKey};
-use super::{JweError, MAX_COMPACT, Part, decode, encode, split};
+use super::{JweError, MAX_COMPACT, Part, decode, encode, shorten, split};
 use crate::crypto::{self, IV, Random, TAG};
 
 /// The protected header of a text in a conversation, byte for byte.
@@ -81,7 +81,7 @@ pub fn open(key: &ContentKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError>
             let inner = crypto::unwrap_key(key.as_bytes(), &wrapped).map_err(|_| JweError::Authentication)?;
             parts.open(&ContentKey::from_wiped(inner))
         }
-        other => Err(JweError::UnsupportedAlg(other.into())),
+        other => Err(JweError::UnsupportedAlg(shorten(other))),
     }
 }
 
@@ -92,7 +92,7 @@ pub fn open(key: &ContentKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError>
 pub fn open_with(key: &RsaPrivateKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let parts = Parts::split(jwe)?;
     if parts.header.alg != "RSA-OAEP" {
-        return Err(JweError::UnsupportedAlg(parts.header.alg));
+        return Err(JweError::UnsupportedAlg(shorten(&parts.header.alg)));
     }
     let encrypted = decode(parts.encrypted_key).ok_or(JweError::Malformed(Part::EncryptedKey))?;
     // A key that does not decrypt is replaced by a random one, so that the answer, and the time it takes, is that
@@ -171,7 +171,7 @@ impl<'a> Parts<'a> {
 
     fn open(&self, key: &ContentKey) -> Result<Zeroizing<Vec<u8>>, JweError> {
         if self.header.enc != "A256GCM" {
-            return Err(JweError::UnsupportedEnc(self.header.enc.clone()));
+            return Err(JweError::UnsupportedEnc(shorten(&self.header.enc)));
         }
         if self.header.crit.is_some() {
             return Err(JweError::UnsupportedParameter("crit"));

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::jwk::{RsaJwk, RsaPrivateKey};
-use super::{JwsError, MAX_COMPACT, Part, decode, encode, split};
+use super::{JwsError, MAX_COMPACT, Part, decode, encode, shorten, split};
 use crate::crypto;
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Header {
 pub fn verify(key: &RsaJwk, jws: &str) -> Result<Vec<u8>, JwsError> {
     let (header, [protected, payload, signature]) = parse(jws)?;
     if header.alg != "RS256" {
-        return Err(JwsError::UnsupportedAlg(header.alg));
+        return Err(JwsError::UnsupportedAlg(shorten(&header.alg)));
     }
     if header.crit.is_some() {
         return Err(JwsError::UnsupportedParameter("crit"));

@@ -33,3 +33,8 @@ pub(crate) fn split<const N: usize>(compact: &str) -> Option<[&str; N]> {
     }
     parts.next().is_none().then_some(out)
 }
+
+/// What a header calls an algorithm, cut to what fits into a message about it.
+fn shorten(name: &str) -> String {
+    name.chars().take(24).collect()
+}
