@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::generator::Generator;
 
@@ -83,13 +84,14 @@ struct State {
 pub struct Faults {
     kind_lab: bool,
     states: Mutex<BTreeMap<&'static str, State>>,
+    switched: Notify,
 }
 
 impl Faults {
     /// No faults yet; `kind_lab` starts even the unkind ones switched off.
     #[must_use]
     pub fn new(kind_lab: bool) -> Self {
-        Self { kind_lab, states: Mutex::default() }
+        Self { kind_lab, states: Mutex::default(), switched: Notify::new() }
     }
 
     fn states(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, State>> {
@@ -124,7 +126,14 @@ impl Faults {
         state.chance = switch.seed.map(Generator::new);
         state.person.clone_from(&switch.person);
         state.value = switch.value;
+        drop(states);
+        self.switched.notify_waiters();
         Ok(())
+    }
+
+    /// Waits until a fault is switched. It notices what happens from this call on, even if it is awaited later.
+    pub fn changed(&self) -> Notified<'_> {
+        self.switched.notified()
     }
 
     /// All of them, by name.

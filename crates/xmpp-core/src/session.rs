@@ -293,6 +293,11 @@ impl Session {
         self.end(CloseReason::Local, None);
     }
 
+    /// Ends the stream with an error condition such as `conflict` (RFC 6120 §4.9.3); what was queued goes out before.
+    pub fn close_with(&mut self, condition: &'static str) {
+        self.end(CloseReason::Local, Some((condition, None)));
+    }
+
     /// Takes in a frame.
     pub fn handle(&mut self, frame: Frame, now: Instant) {
         self.last_read = now;

@@ -340,6 +340,16 @@ impl Connection {
     /// be resumed. Waits for a peer that does not read, so the caller sets a limit.
     pub async fn close(&mut self) {
         self.session.close();
+        self.shut_down().await;
+    }
+
+    /// Like [`Connection::close`], and tells the peer why: an error condition such as `conflict`.
+    pub async fn close_with(&mut self, condition: &'static str) {
+        self.session.close_with(condition);
+        self.shut_down().await;
+    }
+
+    async fn shut_down(&mut self) {
         loop {
             let bytes = self.session.output();
             if bytes.is_empty() {

@@ -1,0 +1,236 @@
+//! AXL as the publisher of IM and Presence answers it, on that node's own database.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use xmpp_core::Element;
+
+use super::sql::{Record, Select, SqlError, Table};
+use crate::ctx::{AXL_PASSWORD, AXL_USER, Ctx};
+use crate::http::{Answer, Call, serve as serve_http};
+use crate::net::Listener;
+
+/// The id of the only node of this cluster.
+const NODE: &str = "1";
+/// An answer of more rows than this is a fault, as one of more than 8 MB is.
+const ROWS: usize = 12_000;
+
+const USERS: &[&str] = &[
+    "pkid",
+    "userid",
+    "xcp_user_id",
+    "imaddress",
+    "xep106imaddress",
+    "directoryuri",
+    "mailid",
+    "status",
+    "tkassignmentstate",
+    "primarynodeid",
+    "xep106userid",
+    "enablecups",
+];
+const NODES: &[&str] = &["id", "name", "isprimary", "tkhaserverstate", "jsmid", "subclusterid"];
+const GROUPS: &[&str] = &["id", "name", "haenabled"];
+
+/// Answers requests until the lab stops.
+pub(crate) async fn serve(ctx: Arc<Ctx>, listener: Listener, tls: Option<Arc<rustls::ServerConfig>>) {
+    let shared = Arc::clone(&ctx);
+    let answer = move |call: Call| {
+        let ctx = Arc::clone(&shared);
+        async move { answer(&ctx, &call) }
+    };
+    serve_http(ctx, listener, tls.map(tokio_rustls::TlsAcceptor::from), answer).await;
+}
+
+fn answer(ctx: &Ctx, call: &Call) -> Answer {
+    let faults = &ctx.faults;
+    let credentials = format!("Basic {}", STANDARD.encode(format!("{AXL_USER}:{AXL_PASSWORD}")));
+    if call.segments().iter().filter(|segment| !segment.is_empty()).ne(["axl"].iter()) {
+        return Answer::empty(StatusCode::NOT_FOUND);
+    }
+    if call.method != Method::POST {
+        return Answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    if call.header("authorization") != Some(&credentials) || faults.hit("axl-unauthorized", None) {
+        return Answer::empty(StatusCode::UNAUTHORIZED)
+            .with(header::WWW_AUTHENTICATE, "Basic realm=\"Cisco Web Services Realm\"");
+    }
+    if faults.hit("axl-forbidden", None) {
+        return Answer::empty(StatusCode::FORBIDDEN);
+    }
+    if let Some(seconds) = faults.hit_value("axl-unavailable", None, 1) {
+        return Answer::empty(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, seconds.to_string());
+    }
+    if faults.hit("axl-fault", None) {
+        return fault(None, "Maximum AXL Memory Allocation Consumed. Please retry your request later.", "");
+    }
+    let action = call.header("soapaction").unwrap_or_default();
+    if !(action.len() > 2 && action.starts_with('"') && action.ends_with('"')) {
+        return fault(None, "the SOAPAction header is missing or not quoted", "");
+    }
+    let Some(request) = std::str::from_utf8(&call.body).ok().and_then(Request::read) else {
+        return fault(None, "the body is not a SOAP 1.1 request", "");
+    };
+    let answered = match request.operation.as_str() {
+        "executeSQLQuery" => execute(ctx, &request),
+        "listProcessNode" => {
+            Ok(thing("processNode", &[("name", "imp1.lab.example"), ("nodeUsage", "Publisher")]))
+        }
+        "listPresenceRedundancyGroup" => {
+            let fields =
+                [("name", "DefaultCUPSubcluster"), ("server1", "imp1.lab.example"), ("haEnabled", "false")];
+            Ok(thing("presenceRedundancyGroup", &fields))
+        }
+        other => Err((None, format!("Operation {other} is not implemented."))),
+    };
+    let mut body = match answered {
+        Ok(inside) => envelope(&format!(
+            "<ns:{0}Response xmlns:ns=\"{1}\"><return>{inside}</return></ns:{0}Response>",
+            request.operation,
+            escape(&request.namespace)
+        )),
+        Err((code, message)) => return fault(code, &message, &request.operation),
+    };
+    if faults.hit("axl-garbage", None) {
+        body.truncate(body.len() / 2);
+    }
+    let cookie = format!("JSESSIONID={}; Path=/axl; HttpOnly", ctx.rng.uuid());
+    let answer = Answer::bytes(StatusCode::OK, "text/xml;charset=UTF-8", Bytes::from(body));
+    if call.header("cookie").is_some() { answer } else { answer.with(header::SET_COOKIE, cookie) }
+}
+
+struct Request {
+    operation: String,
+    namespace: String,
+    element: Element,
+}
+
+impl Request {
+    fn read(body: &str) -> Option<Self> {
+        const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+        let envelope: Element = body.parse().ok()?;
+        let element =
+            envelope.is("Envelope", SOAP).then(|| envelope.get_child("Body", SOAP))??.children().next()?;
+        let (operation, namespace) = (element.name().to_owned(), element.ns());
+        namespace.starts_with("http://www.cisco.com/AXL/API/").then(|| Self {
+            operation,
+            namespace,
+            element: element.clone(),
+        })
+    }
+}
+
+type Refusal = (Option<i32>, String);
+
+fn execute(ctx: &Ctx, request: &Request) -> Result<String, Refusal> {
+    let refuse = |error: SqlError| (Some(error.code), error.message);
+    // The one child is not namespaced in the schema; in whatever namespace it comes, its name is what counts.
+    let sql =
+        request.element.children().find(|child| child.name() == "sql").map(Element::text).unwrap_or_default();
+    let select = Select::parse(&sql).map_err(refuse)?;
+    let selected = select.run(&tables(ctx)).map_err(refuse)?;
+    let most = match ctx.faults.is_on("axl-too-large") {
+        true => ctx.faults.hit_value("axl-too-large", None, 5).and_then(|rows| usize::try_from(rows).ok()),
+        false => None,
+    };
+    let most = most.unwrap_or(ROWS);
+    if select.first.unwrap_or(usize::MAX).min(selected.matched) > most {
+        let matched = selected.matched;
+        return Err((
+            None,
+            format!(
+                "Query request too large. Total rows matched: {matched} rows. Suggested row fetch: less than {most} rows"
+            ),
+        ));
+    }
+    let mut inside = String::new();
+    for row in selected.rows {
+        inside.push_str("<row>");
+        for (column, value) in row {
+            match value {
+                Some(value) => inside.push_str(&format!("<{column}>{}</{column}>", escape(&value))),
+                None => inside.push_str(&format!("<{column}/>")),
+            }
+        }
+        inside.push_str("</row>");
+    }
+    Ok(inside)
+}
+
+/// The tables of the database, as they are now.
+fn tables(ctx: &Ctx) -> Vec<Table> {
+    let text = |text: &str| Some(text.to_owned());
+    let mut users: Vec<Record> = Vec::new();
+    for person in ctx.people.all().into_iter().filter(|person| !person.jid.is_empty()) {
+        users.push(Record::from([
+            ("pkid", text(&person.person_id)),
+            ("userid", text(&person.name)),
+            ("xcp_user_id", text(&person.jid)),
+            ("imaddress", text(&person.jid)),
+            ("xep106imaddress", text(&person.jid)),
+            ("directoryuri", text(&person.mail)),
+            ("mailid", text(&person.mail)),
+            ("status", text("1")),
+            ("tkassignmentstate", text("1")),
+            ("primarynodeid", text(NODE)),
+            ("xep106userid", text(&person.name)),
+            ("enablecups", text("t")),
+        ]));
+    }
+    if ctx.faults.is_on("axl-intercluster") {
+        users.push(Record::from([
+            ("pkid", text("ffffffff-0000-4000-8000-000000000001")),
+            ("userid", text("yuri")),
+            ("imaddress", text("yuri@lab.example")),
+            ("mailid", text("yuri@corp.example")),
+            ("primarynodeid", None),
+            ("enablecups", text("t")),
+        ]));
+    }
+    let node = Record::from([
+        ("id", text(NODE)),
+        ("name", text("imp1.lab.example")),
+        ("isprimary", text("t")),
+        ("tkhaserverstate", text("2")),
+        ("jsmid", text("jsm-1.imp1-lab-example")),
+        ("subclusterid", text("1")),
+    ]);
+    let group =
+        Record::from([("id", text("1")), ("name", text("DefaultCUPSubcluster")), ("haenabled", text("f"))]);
+    vec![
+        Table { name: "enduser", columns: USERS, rows: users },
+        Table { name: "enterprisenode", columns: NODES, rows: vec![node] },
+        Table { name: "enterprisesubcluster", columns: GROUPS, rows: vec![group] },
+    ]
+}
+
+fn thing(name: &str, fields: &[(&str, &str)]) -> String {
+    let fields: String =
+        fields.iter().map(|(field, text)| format!("<{field}>{}</{field}>", escape(text))).collect();
+    format!("<{name} uuid=\"{{11111111-2222-3333-4444-555555555555}}\">{fields}</{name}>")
+}
+
+fn envelope(body: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><soapenv:Envelope \
+         xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\"><soapenv:Body>{body}</soapenv:Body></soapenv:Envelope>"
+    )
+}
+
+fn fault(code: Option<i32>, message: &str, operation: &str) -> Answer {
+    let message = escape(message);
+    let code = code.map(|code| format!("<axlcode>{code}</axlcode>")).unwrap_or_default();
+    let body = envelope(&format!(
+        "<soapenv:Fault><faultcode>soapenv:Client</faultcode><faultstring>{message}</faultstring><detail><axlError>\
+         {code}<axlmessage>{message}</axlmessage><request>{}</request></axlError></detail></soapenv:Fault>",
+        escape(operation)
+    ));
+    Answer::bytes(StatusCode::INTERNAL_SERVER_ERROR, "text/xml;charset=UTF-8", Bytes::from(body))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,1 +1,0 @@
-//! A person's Jabber: a client stream of its own.
