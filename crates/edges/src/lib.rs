@@ -4,5 +4,4 @@
 pub mod jabber;
 pub mod port;
 pub mod seam;
-pub mod vault;
 pub mod webex;

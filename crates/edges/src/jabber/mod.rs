@@ -1,5 +1,334 @@
 //! The Jabber side as one value: sessions held on IM and Presence, what they bring, what they send.
+//!
+//! ```text
+//!   hub ── orders ──► JabberEdge ── commands ──► Link ◄─► xmpp_core::tokio::Connection
+//!    ▲                  │ prepares deliveries      │ sessions, positions, resumption
+//!    └──── HubPort ◄────┴──────────────────────────┘
+//! ```
+//!
+//! There is one link for each cluster with a trusted link, and one for each user otherwise. A link is one
+//! task. It keeps to rule 11 by itself: positions before bytes, nothing in between, nothing after a
+//! resumption before the router has settled it.
 
+mod board;
+mod config;
+mod delivery;
+mod dial;
+mod intake;
+mod kept;
+mod link;
+mod ns;
 mod opener;
+mod outgoing;
+mod pool;
+mod session;
+mod words;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router::directory::Directory;
+use router::ids::{PersonId, StreamId};
+use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
+use router::outbound::{Hint, Wanted};
+use router::outbox::Entry;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use xmpp_core::{BareJid, FullJid};
+
+pub use config::{Access, Cluster, Config};
+pub use kept::Kept;
 pub use opener::{Cleartext, OpenError, Opener, Opening};
+
+use self::board::Board;
+use self::config::{Limiter, Shared};
+use self::link::{Command, Link};
+use self::session::Prepared;
+use crate::port::{Delivery, HubPort, Order};
+use crate::seam::{Clock, Dial, Generator, Scale};
+
+/// How long a delivery may wait for a key or a session (rule 14). Scaled.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The Jabber edge. There is nothing to hold of it: it lives in its task, and speaks through its port.
+#[derive(Debug)]
+pub struct JabberEdge;
+
+/// What the edge is given to work with, besides its settings.
+pub struct Means {
+    /// Opens sealed bodies, and knows who takes part in a conversation.
+    pub opener: Arc<dyn Opener>,
+    /// Makes connections.
+    pub dial: Arc<dyn Dial>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Chance.
+    pub generator: Generator,
+    /// How fast waits run.
+    pub scale: Scale,
+}
+
+impl JabberEdge {
+    /// Starts the edge where the store has left off. Its task ends after [`Order::Stop`], or when the hub is
+    /// gone.
+    pub fn start(
+        config: Config,
+        port: HubPort,
+        orders: UnboundedReceiver<Order>,
+        kept: Kept,
+        means: Means,
+    ) -> JoinHandle<()> {
+        let Means { opener, dial, clock, generator, scale } = means;
+        let limiter = Limiter::new(config.sessions_per_second, scale);
+        let shared = Arc::new(Shared { config, dial, clock, generator, scale, limiter });
+        let mut edge = Edge {
+            shared,
+            board: Arc::new(Board::new(port)),
+            opener,
+            directory: Arc::new(Directory::default()),
+            kept,
+            links: BTreeMap::new(),
+            people: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            preparing: JoinSet::new(),
+            stopping: false,
+        };
+        edge.take_up();
+        tokio::spawn(edge.run(orders))
+    }
+}
+
+/// Which link carries whom: one for everybody of a cluster, or one for a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LinkKey {
+    Cluster(usize),
+    Person(usize, PersonId),
+}
+
+/// A person whose session the router has spoken of.
+struct Held {
+    wanted: Wanted,
+    /// Where the session is, and under which JID; `None`: the person has no JID that we serve.
+    place: Option<(LinkKey, FullJid)>,
+}
+
+struct Edge {
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    opener: Arc<dyn Opener>,
+    directory: Arc<Directory>,
+    kept: Kept,
+    links: BTreeMap<LinkKey, UnboundedSender<Command>>,
+    people: BTreeMap<PersonId, Held>,
+    tasks: JoinSet<()>,
+    preparing: JoinSet<()>,
+    stopping: bool,
+}
+
+impl Edge {
+    /// Connects every trusted link, and takes up the client streams of an earlier run.
+    fn take_up(&mut self) {
+        let owners: Vec<PersonId> =
+            self.kept.values.keys().filter_map(|key| kept::stream_owner(key)).map(PersonId::new).collect();
+        for cluster in 0..self.shared.config.clusters.len() {
+            if self.shared.config.clusters[cluster].access.is_trusted() {
+                self.link(&LinkKey::Cluster(cluster));
+            }
+        }
+        for owner in owners {
+            let stored: Option<kept::KeptSession> = self.kept.get(&kept::session_key(&owner));
+            let jid = stored.and_then(|session| BareJid::new(&session.jid).ok());
+            let cluster = jid.and_then(|jid| self.cluster(&jid));
+            if let Some(cluster) = cluster.filter(|at| !self.shared.config.clusters[*at].access.is_trusted())
+            {
+                self.link(&LinkKey::Person(cluster, owner));
+            }
+        }
+    }
+
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    // The hub is gone, so there is nobody to carry anything for.
+                    None => return,
+                },
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a link has died");
+                        return;
+                    }
+                }
+                Some(_) = self.preparing.join_next() => {}
+            }
+            if self.stopping && self.tasks.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Deliver(delivery) => self.deliver(*delivery),
+            Order::Write(ticket) => self.board.answered(ticket, Command::Write(ticket)),
+            Order::Skip(ticket) => self.board.answered(ticket, Command::Skip(ticket)),
+            Order::Settled(stream) => self.board.to_stream(&stream, Command::Settled),
+            Order::Acknowledge(upstream) => {
+                if let StreamId::Imp(stream) = &upstream.stream {
+                    self.board.to_stream(stream, Command::Acknowledge(upstream.n));
+                }
+            }
+            Order::Session(person, wanted) => self.want(person, wanted),
+            Order::Hint(hint) => self.hint(hint),
+            Order::Kept(ask) => self.board.kept(ask),
+            Order::Directory(directory) => {
+                self.directory = directory;
+                self.look_up_again();
+            }
+            Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
+            Order::Stop { sign_out } => self.stop(sign_out),
+        }
+    }
+
+    /// The way to a link, which is started if there is none.
+    fn link(&mut self, key: &LinkKey) -> UnboundedSender<Command> {
+        if let Some(link) = self.links.get(key) {
+            return link.clone();
+        }
+        let (cluster, whose) = match key {
+            LinkKey::Cluster(cluster) => (*cluster, None),
+            LinkKey::Person(cluster, person) => (*cluster, Some(person.clone())),
+        };
+        let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
+        let (link, mailbox) = Link::new(shared, board, cluster, whose, &self.kept);
+        self.tasks.spawn(link.run());
+        self.links.insert(key.clone(), mailbox.clone());
+        mailbox
+    }
+
+    fn cluster(&self, jid: &BareJid) -> Option<usize> {
+        let domain = jid.domain().as_str();
+        self.shared.config.clusters.iter().position(|cluster| cluster.domains.iter().any(|d| d == domain))
+    }
+
+    /// Where a person's session belongs, and the JID that it has; `None` where the person has no JID, or one
+    /// of a domain that we do not serve.
+    fn place(&self, person: &PersonId) -> Option<(LinkKey, FullJid)> {
+        let jid = self.directory.by_person(person)?.jid.as_ref()?;
+        let jid = BareJid::new(jid.as_str()).ok()?;
+        let cluster = self.cluster(&jid)?;
+        let key = match self.shared.config.clusters[cluster].access.is_trusted() {
+            true => LinkKey::Cluster(cluster),
+            false => LinkKey::Person(cluster, person.clone()),
+        };
+        Some((key, jid.with_resource_str(&self.shared.resource()).ok()?))
+    }
+
+    fn want(&mut self, person: PersonId, wanted: Wanted) {
+        let place = self.place(&person);
+        let before = self.people.get(&person).and_then(|held| held.place.clone());
+        match (&before, &place) {
+            // The person has moved to another link.
+            (Some((old, jid)), Some((new, _))) if old != new => self.tell(old, &person, jid, Wanted::Closed),
+            (Some((old, jid)), None) => self.tell(old, &person, jid, Wanted::Closed),
+            _ => {}
+        }
+        match &place {
+            Some((key, jid)) => self.tell(key, &person, jid, wanted.clone()),
+            None if wanted != Wanted::Closed => {
+                tracing::warn!(%person, "no session: the person has no JID of a domain that is served");
+                let closed = SessionEvent::Closed { for_good: true };
+                self.board.port.answer(Inbound::Session(person.clone(), closed));
+            }
+            None => {}
+        }
+        self.people.insert(person, Held { wanted, place });
+    }
+
+    fn tell(&mut self, key: &LinkKey, person: &PersonId, jid: &FullJid, wanted: Wanted) {
+        // A link that has ended has stopped with the edge.
+        let _ = self.link(key).send(Command::Want(person.clone(), jid.clone(), wanted));
+    }
+
+    /// The directory has changed: sessions whose JID is another now move.
+    fn look_up_again(&mut self) {
+        let moved: Vec<(PersonId, Wanted)> = self
+            .people
+            .iter()
+            .filter(|(person, held)| self.place(person) != held.place)
+            .map(|(person, held)| (person.clone(), held.wanted.clone()))
+            .collect();
+        for (person, wanted) in moved {
+            self.want(person, wanted);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let ticket = delivery.ticket;
+        let carrier = delivery.entry.carrier.clone();
+        let place = if self.stopping { None } else { self.place(&carrier) };
+        let Some((key, jid)) = place else {
+            let outcome = match self.directory.by_person(&carrier).filter(|_| !self.stopping) {
+                Some(_) => Outcome::Wedged("the sender has no Jabber account".into()),
+                None => Outcome::Later { cause: Cause::Session(carrier), after: None },
+            };
+            return self.board.receipt(ticket, outcome);
+        };
+        let link = self.link(&key);
+        self.board.assign(ticket, &link);
+        let (board, directory, opener) =
+            (Arc::clone(&self.board), Arc::clone(&self.directory), Arc::clone(&self.opener));
+        let until = Instant::now() + self.shared.scale.of(WAIT);
+        self.preparing.spawn(async move {
+            let made = tokio::time::timeout_at(until, delivery::stanza(&delivery, &directory, &opener)).await;
+            // What takes that long is the key: everything else is at hand.
+            let late = || Err(Outcome::Later { cause: Cause::Kms, after: None });
+            match made.unwrap_or_else(|_| late()) {
+                Ok(element) => {
+                    let derived = delivery.entry.derived;
+                    let prepared = Prepared { ticket, derived, element, until };
+                    let _ = link.send(Command::Deliver(carrier, jid, prepared));
+                }
+                Err(outcome) => board.receipt(ticket, outcome),
+            }
+        });
+    }
+
+    /// Passes on that somebody types in Webex.
+    fn hint(&mut self, hint: Hint) {
+        let Hint::TypingInJabber { from, conversation, active, id } = hint else { return };
+        let Some((key, _)) = self.place(&from).filter(|_| !self.stopping) else { return };
+        let link = self.link(&key);
+        let (directory, opener) = (Arc::clone(&self.directory), Arc::clone(&self.opener));
+        let limit = self.shared.scale.of(WAIT);
+        self.preparing.spawn(async move {
+            let to = delivery::recipient(&conversation, &from, &directory, &opener);
+            if let Ok(Ok(to)) = tokio::time::timeout(limit, to).await {
+                let _ = link.send(Command::Try(from, words::typing(&to, &id, active)));
+            }
+        });
+    }
+
+    /// Tells the sender in Jabber, once, that a message did not reach Webex (rule 21).
+    fn undelivered(&mut self, entry: &Entry, reason: &str) {
+        let place = self.place(&entry.sender);
+        match (place, &entry.stanza) {
+            (Some((key, _)), Some(stanza)) => {
+                let of = stanza.clone();
+                let _ = self.link(&key).send(Command::Undelivered(entry.sender.clone(), of));
+            }
+            _ => tracing::warn!(entry = entry.id.0, reason, "undelivered, and no session to tell the sender"),
+        }
+    }
+
+    fn stop(&mut self, sign_out: bool) {
+        self.stopping = true;
+        for link in self.links.values() {
+            let _ = link.send(Command::Stop { sign_out });
+        }
+    }
+}

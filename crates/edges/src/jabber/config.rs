@@ -1,0 +1,113 @@
+//! What the edge is told once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use xmpp_core::Secret;
+
+use crate::seam::{Clock, Dial, Generator, Scale};
+
+/// The settings of the Jabber edge.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this node: its sessions have the resource `webex-` and this, so that no two nodes fight
+    /// over one.
+    pub node: Box<str>,
+    /// Minutes that local time is ahead of UTC, for the time before a text that comes late.
+    pub utc_offset: i32,
+    /// How many sessions are opened in a second at most, over all links; at least 1. Scaled.
+    pub sessions_per_second: u32,
+    /// The IM and Presence clusters; a user belongs to the first that serves the domain of the JID.
+    pub clusters: Vec<Cluster>,
+}
+
+/// One IM and Presence cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The XMPP domains that it serves, in lower case; the first also answers pings on a trusted link.
+    pub domains: Vec<String>,
+    /// Host and port of its nodes: the first that answers is used, beginning with the one used before.
+    pub nodes: Vec<(String, u16)>,
+    /// How sessions are held.
+    pub access: Access,
+    /// Encrypts the link; `None`: in the clear, as on the trusted port of IM and Presence.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// How sessions are held on a cluster.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// All on one trusted link, by session control.
+    Trusted {
+        /// Our name on the link.
+        component: String,
+        /// The secret shared with the server.
+        secret: Secret,
+    },
+    /// Each on a client stream, opened with the password of one service account.
+    Service {
+        /// The account's name: its localpart, as a rule.
+        account: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// Each on a client stream, opened with a token that is made for the user: a JSON Web Token signed with
+    /// a shared key (RFC 7519, HS256), given as the password.
+    Token {
+        /// The key.
+        key: Secret,
+    },
+}
+
+impl Access {
+    /// One link carries everybody.
+    pub(super) fn is_trusted(&self) -> bool {
+        matches!(self, Self::Trusted { .. })
+    }
+}
+
+/// What all links share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) clock: Clock,
+    pub(super) generator: Generator,
+    pub(super) scale: Scale,
+    pub(super) limiter: Limiter,
+}
+
+impl Shared {
+    /// The resource of all sessions of this node.
+    pub(super) fn resource(&self) -> String {
+        format!("webex-{}", self.config.node)
+    }
+}
+
+/// Spaces out the openings of sessions: servers limit them, and so do we, with jitter (imp-wire 1.10).
+#[derive(Debug)]
+pub(super) struct Limiter {
+    interval: Duration,
+    next: Mutex<Option<Instant>>,
+}
+
+impl Limiter {
+    pub(super) fn new(per_second: u32, scale: Scale) -> Self {
+        Self { interval: scale.of(Duration::from_secs(1) / per_second.max(1)), next: Mutex::default() }
+    }
+
+    /// When the next session may be opened, if one asks `now`: each call is one session.
+    pub(super) fn slot(&self, now: Instant, generator: &Generator) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = next.map_or(now, |next| next.max(now));
+        *next = Some(slot + generator.jittered(self.interval * 2).max(self.interval));
+        slot
+    }
+}
+
+/// The wait before the `tries`th new try: doubled from one second to a minute, with jitter, scaled.
+pub(super) fn backoff(tries: u32, shared: &Shared) -> Duration {
+    let longest = Duration::from_secs(60);
+    let wait = Duration::from_secs(1).saturating_mul(1 << tries.min(6)).min(longest);
+    shared.generator.jittered(shared.scale.of(wait))
+}

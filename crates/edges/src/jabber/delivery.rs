@@ -1,0 +1,85 @@
+//! Entry to stanza: who is meant, what is said, and why not (rules 16 and 17).
+
+use std::sync::Arc;
+
+use router::directory::{Directory, Person};
+use router::envelope::Body;
+use router::ids::{ConversationId, PersonId, StanzaId};
+use router::inbound::Outcome;
+use router::outbox::{EntryKind, Lane};
+use xmpp_core::{BareJid, Element};
+
+use super::opener::{OpenError, Opener};
+use super::words;
+use crate::port::Delivery;
+
+impl From<OpenError> for Outcome {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Later(cause) => Self::Later { cause, after: None },
+            OpenError::Wedged(reason) => Self::Wedged(reason),
+        }
+    }
+}
+
+/// The stanza that a delivery is, to be sent from its carrier's session.
+///
+/// # Errors
+/// How the delivery ends without one.
+pub(super) async fn stanza(
+    delivery: &Delivery,
+    directory: &Directory,
+    opener: &Arc<dyn Opener>,
+) -> Result<Element, Outcome> {
+    let entry = &delivery.entry;
+    let Lane::ToJabber(conversation) = &entry.lane else {
+        return Err(Outcome::Wedged("an entry for Webex came to the Jabber edge".into()));
+    };
+    let carrier = directory.by_person(&entry.carrier).filter(|person| person.served());
+    let Some(carrier) = carrier else { return Err(Outcome::Wedged("disabled".into())) };
+    let to = recipient(conversation, &carrier.id, directory, opener).await?;
+    let id = &entry.derived;
+    Ok(match entry.kind {
+        EntryKind::Text | EntryKind::Files | EntryKind::Edit | EntryKind::FileNotice => match &entry.body {
+            Body::Clear(text) => words::message(&to, id, text),
+            Body::Sealed { key, jwe } => {
+                let text = opener.open(&carrier.id, key, jwe).await?;
+                words::message(&to, id, text.as_str())
+            }
+            Body::None => return Err(Outcome::Wedged("the text is gone".into())),
+        },
+        EntryKind::DeleteNotice => {
+            let author = directory.by_person(&entry.sender).unwrap_or(carrier);
+            words::message(&to, id, &words::delete_notice(&author.name))
+        }
+        EntryKind::Read => {
+            let of = delivery.target.iter().rev().find_map(|target| target.stanza_id());
+            let Some(of) = of else { return Err(Outcome::Uncarried("what was read is not known".into())) };
+            words::displayed(&to, id, &StanzaId::new(of))
+        }
+    })
+}
+
+/// The JID of whoever takes part in a conversation besides `sender`, as the directory has it now.
+///
+/// # Errors
+/// There is none, or it is not known now.
+pub(super) async fn recipient(
+    conversation: &ConversationId,
+    sender: &PersonId,
+    directory: &Directory,
+    opener: &Arc<dyn Opener>,
+) -> Result<BareJid, Outcome> {
+    let other = opener.recipient(conversation, sender).await?;
+    let uncarried = |reason: &str| Outcome::Uncarried(reason.into());
+    let person: &Person =
+        directory.by_person(&other).ok_or_else(|| uncarried("the recipient is not in the directory"))?;
+    if other == *sender {
+        return Err(uncarried("a message to oneself"));
+    }
+    if !person.ours {
+        return Err(uncarried("the recipient is of another organization"));
+    }
+    let jid = person.jid.as_ref().ok_or_else(|| uncarried("the recipient has no Jabber account"))?;
+    BareJid::new(jid.as_str()).map_err(|_| Outcome::Wedged("the recipient's JID is malformed".into()))
+}

@@ -1,0 +1,196 @@
+//! From an address to an established stream: the node that we are told, or its partner when it is gone.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use router::ids::Time;
+use rustls::pki_types::ServerName;
+use xmpp_core::c2s;
+use xmpp_core::component;
+use xmpp_core::sasl::Credentials;
+use xmpp_core::timing::Timing;
+use xmpp_core::tokio::{BoxIo, ClientConfig, ConnectError, Connection, NegotiationError, ResumeState, Tls};
+use xmpp_core::{BareJid, Entropy, Secret};
+
+use super::config::{Access, Cluster, Shared};
+
+/// How long a token of ours is valid; it is only used at once.
+const TOKEN_LIFE: i64 = 300;
+
+/// Whom a stream is for.
+#[derive(Clone, Debug)]
+pub(super) enum Whose {
+    /// Everybody: a trusted link.
+    Link,
+    /// One user.
+    User(BareJid),
+}
+
+/// A stream to be taken up again.
+#[derive(Clone, Debug)]
+pub(super) struct Resume {
+    pub(super) state: ResumeState,
+    /// Stanzas that this process has received and not yet acknowledged: they come again and are skipped.
+    pub(super) skip: u64,
+}
+
+/// Connects to the nodes of a cluster in turn, from the `first`th on; gives the stream and whose turn it was.
+///
+/// # Errors
+/// What the last node said, if it was the server that refused: another node would say the same.
+pub(super) async fn connect(
+    shared: Arc<Shared>,
+    cluster: usize,
+    whose: Whose,
+    resume: Option<Resume>,
+    first: usize,
+) -> Result<(Box<Connection>, usize), ConnectError> {
+    let cluster = &shared.config.clusters[cluster];
+    let count = cluster.nodes.len();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the cluster has no nodes");
+    for turn in (first..first + count).map(|turn| turn % count) {
+        let (host, port) = &cluster.nodes[turn];
+        let limit = shared.scale.of(Duration::from_secs(20));
+        let dialed = tokio::time::timeout(limit, shared.dial.dial(host, *port)).await;
+        match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(io) => {
+                let connection = negotiate(&shared, cluster, host, Box::new(io), &whose, resume).await?;
+                return Ok((Box::new(connection), turn));
+            }
+            Err(error) => {
+                tracing::debug!(host, port, %error, "node does not answer");
+                failure = error;
+            }
+        }
+    }
+    Err(ConnectError::Io(failure))
+}
+
+async fn negotiate(
+    shared: &Shared,
+    cluster: &Cluster,
+    host: &str,
+    io: BoxIo,
+    whose: &Whose,
+    resume: Option<Resume>,
+) -> Result<Connection, ConnectError> {
+    let (resume, skip) = resume.map_or((None, 0), |resume| (Some(resume.state), resume.skip));
+    match (whose, &cluster.access) {
+        (Whose::Link, Access::Trusted { component, secret }) => {
+            let io = match &cluster.tls {
+                Some(tls) => encrypt(tls, host, io).await?,
+                None => io,
+            };
+            let mut config = component::Config::new(component.clone(), secret.clone(), entropy(shared));
+            config.manage = cluster.domains.first().cloned();
+            (config.resume, config.skip, config.timing) = (resume, skip, timing(shared));
+            Connection::component(io, config).await
+        }
+        (Whose::User(jid), access) => {
+            let credentials = match access {
+                Access::Service { account, password } => {
+                    Credentials::Service { username: account.clone(), password: password.clone() }
+                }
+                Access::Token { key } => Credentials::Service {
+                    username: jid.node().map(|node| node.as_str().to_owned()).unwrap_or_default(),
+                    password: token(jid, key, shared.clock.now()),
+                },
+                Access::Trusted { .. } => return Err(misuse()),
+            };
+            let mut config = c2s::Config::new(jid.clone(), credentials, entropy(shared));
+            config.resource = Some(shared.resource());
+            (config.resume, config.skip, config.timing) = (resume, skip, timing(shared));
+            let tls = match &cluster.tls {
+                Some(tls) => Tls::Required(Arc::clone(tls)),
+                None => Tls::Off,
+            };
+            Connection::client(io, ClientConfig::new(config, tls)).await
+        }
+        (Whose::Link, _) => Err(misuse()),
+    }
+}
+
+/// A link is made for its cluster's access, so this is only said if that is broken.
+fn misuse() -> ConnectError {
+    ConnectError::Io(io::Error::new(io::ErrorKind::InvalidInput, "the access does not fit the link"))
+}
+
+async fn encrypt(tls: &Arc<rustls::ClientConfig>, host: &str, io: BoxIo) -> Result<BoxIo, ConnectError> {
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::ServerName(host.to_owned()))?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
+    Ok(Box::new(connector.connect(name, io).await.map_err(ConnectError::Tls)?))
+}
+
+fn timing(shared: &Shared) -> Timing {
+    let default = Timing::default();
+    let of = |wait| shared.scale.of(wait);
+    Timing { step: of(default.step), keepalive: of(default.keepalive), silence: of(default.silence) }
+}
+
+fn entropy(shared: &Shared) -> Entropy {
+    let mut bytes = [0; 32];
+    for chunk in bytes.chunks_exact_mut(8) {
+        chunk.copy_from_slice(&shared.generator.number().to_be_bytes());
+    }
+    Entropy::from_bytes(bytes)
+}
+
+/// A JSON Web Token that lets its bearer in as `jid` for a few minutes (RFC 7519, RFC 7515 §3.1).
+fn token(jid: &BareJid, key: &Secret, now: Time) -> Secret {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let claims = serde_json::json!({ "jid": jid.as_str(), "exp": now.0.div_euclid(1000) + TOKEN_LIFE });
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.reveal().as_bytes()), signed.as_bytes());
+    Secret::new(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag)))
+}
+
+/// What a failed connection means for the sessions that it should carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Try again soon.
+    Retry,
+    /// Try again, rarely: it is a matter of accounts or settings.
+    Rarely,
+    /// Somebody else's session was bound: never again, and an alarm.
+    Never,
+}
+
+/// The fate of a failed connection.
+pub(super) fn fate(error: &ConnectError) -> Fate {
+    match error {
+        ConnectError::Negotiation(NegotiationError::BoundElsewhere { .. }) => Fate::Never,
+        ConnectError::Negotiation(
+            NegotiationError::Refused { .. }
+            | NegotiationError::NoTls
+            | NegotiationError::NoMechanism { .. }
+            | NegotiationError::Sasl(_)
+            | NegotiationError::Bind(_),
+        )
+        | ConnectError::Tls(_)
+        | ConnectError::ServerName(_) => Fate::Rarely,
+        _ => Fate::Retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_signed_and_names_its_user() {
+        let jid = BareJid::new("bob@lab.example").unwrap();
+        let token = token(&jid, &Secret::new("key"), Time(1_000_000));
+        let parts: Vec<&str> = token.reveal().split('.').collect();
+        let claims: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+        assert_eq!(claims, serde_json::json!({ "jid": "bob@lab.example", "exp": 1_300 }));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let tag = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
+        hmac::verify(&key, format!("{}.{}", parts[0], parts[1]).as_bytes(), &tag).unwrap();
+    }
+}

@@ -1,0 +1,764 @@
+//! One stream to IM and Presence, its connections one after another, and the sessions on it: a trusted
+//! link with many users, or a client stream with one. `pool.rs` has the sessions' side of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router::envelope::Link as Written;
+use router::ids::{ImpStreamId, PersonId, Position, StanzaId, StreamId, Ticket, Upstream};
+use router::inbound::{Cause, Inbound, Outcome, StreamEvent};
+use router::outbound::Wanted;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
+use xmpp_core::tokio::{CloseReason, ConnectError, Connection, Event, Outcome as Established, ResumeState};
+use xmpp_core::{BareJid, Element, FullJid};
+
+use super::board::Board;
+use super::config::{Access, Shared, backoff};
+use super::dial::{self, Fate, Resume, Whose};
+use super::kept::{self, Kept, KeptSession, KeptStream};
+use super::outgoing::{Outgoing, Purpose, Wire};
+use super::session::{Prepared, Said, Session, Step};
+use super::words;
+
+/// A link left unread for so long is dropped and resumed, so that what waited comes stamped (rule 13).
+const UNREAD: Duration = Duration::from_secs(5 * 60);
+/// How long a barrier may take before the connection counts as lost.
+const BARRIER: Duration = Duration::from_secs(60);
+/// After so long without traffic a stream without acknowledgement is asked for a sign of life.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long deliveries in flight may take when a stream is ended on purpose.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much more may have been sent on a stream than a restart finds kept of it.
+const MARGIN: u64 = 1 << 31;
+/// The most stanzas, deliveries aside, that wait to be written before the link is left unread.
+const BACKLOG: usize = 1024;
+
+/// What a link is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// The state wanted for a person's session, under this JID.
+    Want(PersonId, FullJid, Wanted),
+    /// Send this as that person, whose session has this JID.
+    Deliver(PersonId, FullJid, Prepared),
+    /// Send this as that person, if that is possible now.
+    Try(PersonId, Element),
+    /// Tell the other clients of that person that this stanza was not delivered.
+    Undelivered(PersonId, StanzaId),
+    /// The attempt is on disk.
+    Write(Ticket),
+    /// The attempt is not to be made.
+    Skip(Ticket),
+    /// The far side may be told that so much has been handled.
+    Acknowledge(u64),
+    /// What was attempted on the stream is settled.
+    Settled,
+    /// The value kept under this number is on disk.
+    Kept(u64),
+    /// Let what is in flight finish, then end: leave the stream to be resumed, or sign out.
+    Stop {
+        /// Close sessions and the stream.
+        sign_out: bool,
+    },
+}
+
+/// What carries the sessions of a link.
+pub(super) enum Carriage {
+    /// A trusted link, and our name on it.
+    Trusted(Control, String),
+    /// A client stream of this user.
+    Client(PersonId),
+}
+
+/// The stream as the router knows it: it outlives its connections.
+pub(super) struct Stream {
+    pub(super) id: ImpStreamId,
+    /// What resumes it; `None` where that is not possible.
+    resume: Option<ResumeState>,
+    /// The far side acknowledges (XEP-0198).
+    acknowledges: bool,
+    /// Stanzas received and handed on.
+    received: u64,
+    /// Stanzas that the far side may forget.
+    handled: u64,
+    /// The ask under which it is being kept; `None` once it is on disk.
+    pub(super) ask: Option<u64>,
+}
+
+impl Stream {
+    /// What the next connection resumes.
+    fn resume(&self) -> Option<Resume> {
+        let mut state = self.resume.clone()?;
+        state.inbound = self.handled;
+        Some(Resume { state, skip: self.received.saturating_sub(self.handled) })
+    }
+
+    fn encode(&self) -> Box<[u8]> {
+        let resume = self.resume.as_ref().map(ToString::to_string);
+        kept::encode(&KeptStream { stream: self.id.clone(), resume })
+    }
+}
+
+type Dialing = Pin<Box<dyn Future<Output = Result<(Box<Connection>, usize), ConnectError>> + Send>>;
+
+enum Phase {
+    /// No connection; the next is tried at this moment at the earliest.
+    Down(Instant),
+    Dialing(Dialing),
+    Up(Box<Connection>),
+    /// Being closed on purpose.
+    Closing(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+enum Wake {
+    Command(Option<Command>),
+    Taken(bool),
+    Dialed(Result<(Box<Connection>, usize), ConnectError>),
+    Event(Event),
+    Closed,
+    Time,
+}
+
+impl Phase {
+    /// What happens next on the connection. Cancel safe.
+    async fn next(&mut self) -> Wake {
+        match self {
+            Self::Down(_) => pending().await,
+            Self::Dialing(dialing) => Wake::Dialed(dialing.await),
+            Self::Up(connection) => Wake::Event(connection.next().await),
+            Self::Closing(closing) => {
+                closing.await;
+                Wake::Closed
+            }
+        }
+    }
+}
+
+impl Wire for Connection {
+    fn send(&mut self, stanza: &Element) -> u64 {
+        Self::send(self, stanza)
+    }
+
+    fn sent(&self) -> u64 {
+        Self::sent(self)
+    }
+}
+
+/// A ping that returns when everything written before it has been handled.
+struct Barrier {
+    id: Box<str>,
+    /// Its position, once it is written.
+    position: Option<u64>,
+    since: Instant,
+}
+
+/// One stream and the sessions on it.
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) board: Arc<Board>,
+    cluster: usize,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// The way back to `commands`, for whoever answers.
+    pub(super) mailbox: mpsc::UnboundedSender<Command>,
+    pub(super) carriage: Carriage,
+    pub(super) sessions: BTreeMap<PersonId, Session>,
+    /// Whose session a session id of ours is.
+    pub(super) by_ids: BTreeMap<u64, PersonId>,
+    /// Whose session a start asks for.
+    pub(super) starts: BTreeMap<Box<str>, PersonId>,
+    /// Whose session is being kept under which ask.
+    pub(super) asks: BTreeMap<u64, PersonId>,
+    /// When which session is to be looked at.
+    pub(super) timers: BTreeSet<(Instant, PersonId)>,
+    phase: Phase,
+    pub(super) stream: Option<Stream>,
+    /// Stanzas may be written: the connection is up, and what an earlier one left is settled.
+    pub(super) open: bool,
+    pub(super) outgoing: Outgoing,
+    barrier: Option<Barrier>,
+    /// What goes to the hub in the order in which it was read; the connection is left unread meanwhile.
+    pub(super) intake: VecDeque<Inbound>,
+    taking: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    unread_since: Option<Instant>,
+    last_traffic: Instant,
+    /// The node that served last.
+    node: usize,
+    tries: u32,
+    last_request: u64,
+    /// Since when the link is stopping, and whether it signs out.
+    stopping: Option<(Instant, bool)>,
+}
+
+impl Link {
+    /// A link that goes on where the store has left off, and the way to it.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        board: Arc<Board>,
+        cluster: usize,
+        whose: Option<PersonId>,
+        kept: &Kept,
+    ) -> (Self, mpsc::UnboundedSender<Command>) {
+        let (mailbox, commands) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let carriage = match (whose, &shared.config.clusters[cluster].access) {
+            (None, Access::Trusted { component, .. }) => {
+                Carriage::Trusted(Control::new(component.clone()), component.clone())
+            }
+            (whose, _) => Carriage::Client(whose.unwrap_or_else(|| PersonId::new(""))),
+        };
+        let mut link = Self {
+            shared,
+            board,
+            cluster,
+            commands,
+            mailbox: mailbox.clone(),
+            carriage,
+            sessions: BTreeMap::new(),
+            by_ids: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            phase: Phase::Down(now),
+            stream: None,
+            open: false,
+            outgoing: Outgoing::default(),
+            barrier: None,
+            intake: VecDeque::new(),
+            taking: None,
+            unread_since: None,
+            last_traffic: now,
+            node: 0,
+            tries: 0,
+            last_request: 0,
+            stopping: None,
+        };
+        link.restore(kept, now);
+        (link, mailbox)
+    }
+
+    pub(super) fn is_trusted(&self) -> bool {
+        matches!(self.carriage, Carriage::Trusted(..))
+    }
+
+    /// The name under which the stream is kept.
+    fn kept_name(&self) -> Box<str> {
+        match &self.carriage {
+            Carriage::Client(person) => kept::stream_key(person.as_str()),
+            Carriage::Trusted(_, component) => kept::stream_key(component),
+        }
+    }
+
+    /// Takes up the stream and the sessions of an earlier run. A stream that cannot be resumed is over.
+    fn restore(&mut self, kept: &Kept, now: Instant) {
+        let Some(stored) = kept.get::<KeptStream>(&self.kept_name()) else { return };
+        let resume = stored.resume.and_then(|resume| resume.parse::<ResumeState>().ok());
+        let Some(mut resume) = resume else {
+            self.board.stream(&stored.stream, StreamEvent::Refused { h: None }, &self.mailbox);
+            self.board.keep(self.kept_name(), None);
+            return;
+        };
+        let handled = kept.streams.get(&stored.stream).copied().unwrap_or(0);
+        // The far side's counter is taken for the largest one below this that has its low 32 bits.
+        resume.outbound = resume.outbound.saturating_add(MARGIN);
+        for key in kept.values.keys() {
+            let Some(person) = kept::session_owner(key) else { continue };
+            let session = kept.get::<KeptSession>(key).filter(|session| session.stream == stored.stream);
+            if let Some(session) = session {
+                self.restore_session(person, session, now);
+            }
+        }
+        self.stream = Some(Stream {
+            id: stored.stream,
+            resume: Some(resume),
+            acknowledges: true,
+            received: handled,
+            handled,
+            ask: None,
+        });
+    }
+
+    fn restore_session(&mut self, person: PersonId, stored: KeptSession, now: Instant) {
+        let resource = self.shared.resource();
+        let jid = BareJid::new(&stored.jid).and_then(|jid| jid.with_resource_str(&resource));
+        let Ok(jid) = jid else { return };
+        let mut session = Session::new(jid, now);
+        if let Carriage::Trusted(control, _) = &mut self.carriage {
+            let ids = stored.ids.and_then(|ids| ids.parse::<SessionIds>().ok());
+            let Some(ids) = ids else { return };
+            control.restore(ids.clone());
+            self.by_ids.insert(ids.ours, person.clone());
+            session.ids = Some(ids);
+        }
+        // Without a presence the opening had not ended: it begins again.
+        session.step = Step::Preparing { carbons: None, ask: None };
+        if let Some(said) = stored.said {
+            session.said_at = Some(said.position);
+            session.said = said.show().map(|show| Said { show, text: said.text });
+            session.step = Step::Settled;
+        }
+        self.sessions.insert(person, session);
+    }
+
+    /// Runs until the edge stops.
+    pub(super) async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.advance(now);
+            if self.has_finished(now) {
+                return self.finish().await;
+            }
+            let deadline = self.deadline();
+            let wake = tokio::select! {
+                biased;
+                command = self.commands.recv() => Wake::Command(command),
+                taken = take(&mut self.taking) => Wake::Taken(taken),
+                wake = self.phase.next() => wake,
+                () = sleep_until(deadline) => Wake::Time,
+            };
+            let now = Instant::now();
+            match wake {
+                Wake::Command(Some(command)) => {
+                    self.command(command, now);
+                    while let Ok(command) = self.commands.try_recv() {
+                        self.command(command, now);
+                    }
+                }
+                Wake::Taken(true) => self.taking = None,
+                // Nobody is left to talk to.
+                Wake::Command(None) | Wake::Taken(false) => return,
+                Wake::Dialed(Ok((connection, node))) => self.connected(connection, node, now),
+                Wake::Dialed(Err(error)) => self.refused(&error, now),
+                Wake::Event(event) => self.event(event, now),
+                Wake::Closed => self.closed(now),
+                Wake::Time => self.due(now),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Want(person, jid, wanted) => self.want(person, jid, wanted, now),
+            Command::Deliver(person, jid, prepared) => self.deliver(&person, jid, prepared, now),
+            Command::Try(person, element) => self.send_as(&person, element),
+            Command::Undelivered(person, of) => self.undelivered(&person, &of),
+            Command::Write(ticket) => self.outgoing.answer(ticket, true),
+            Command::Skip(ticket) => self.outgoing.answer(ticket, false),
+            Command::Acknowledge(n) => {
+                if let Some(stream) = &mut self.stream {
+                    stream.handled = stream.handled.max(n);
+                }
+                if let Phase::Up(connection) = &mut self.phase {
+                    connection.acknowledge(n);
+                }
+            }
+            Command::Settled => {
+                if matches!(self.phase, Phase::Up(_)) {
+                    self.open = true;
+                    self.drive_all(now);
+                }
+            }
+            Command::Kept(ask) => match &mut self.stream {
+                Some(stream) if stream.ask == Some(ask) => {
+                    stream.ask = None;
+                    self.drive_all(now);
+                }
+                _ => self.session_kept(ask, now),
+            },
+            Command::Stop { sign_out } => self.stopping = Some((now, sign_out)),
+        }
+    }
+
+    /// Moves everything that can move: towards the hub, onto the wire, towards a connection.
+    fn advance(&mut self, now: Instant) {
+        if self.taking.is_none()
+            && let Some(inbound) = self.intake.pop_front()
+        {
+            let port = self.board.port.clone();
+            self.taking = Some(Box::pin(async move { port.take(inbound).await }));
+        }
+        let unread = self.taking.is_some() || self.outgoing.backlog() > BACKLOG;
+        self.unread_since = if unread { self.unread_since.or(Some(now)) } else { None };
+        if let Phase::Up(connection) = &mut self.phase {
+            connection.set_reading(!unread);
+        }
+        self.write(now);
+        self.dial(now);
+        self.close_if_ended(now);
+    }
+
+    /// Writes what may be written, and asks to be told when it has been handled.
+    fn write(&mut self, now: Instant) {
+        let (true, Some(stream), Phase::Up(connection)) = (self.open, &self.stream, &mut self.phase) else {
+            return;
+        };
+        let wrote = self.outgoing.write(&mut **connection);
+        for (ticket, n) in &wrote.attempts {
+            let position = Position { stream: stream.id.clone(), n: *n };
+            self.board.port.answer(Inbound::Attempt(*ticket, Some(position)));
+        }
+        if !wrote.any() {
+            return;
+        }
+        self.last_traffic = now;
+        let acknowledges = stream.acknowledges;
+        if acknowledges {
+            connection.request_ack();
+        }
+        for (purpose, position) in wrote.others {
+            match purpose {
+                Purpose::Barrier => {
+                    if let Some(barrier) = &mut self.barrier {
+                        barrier.position = Some(position);
+                    }
+                }
+                Purpose::Presence(person) => self.presence_written(&person, position),
+                _ => {}
+            }
+        }
+        if let (false, Some(person)) = (acknowledges, wrote.delivered_by) {
+            self.raise_barrier(&person, now);
+        }
+    }
+
+    /// On a stream without acknowledgement: learns when all that was written so far has been handled.
+    fn raise_barrier(&mut self, person: &PersonId, now: Instant) {
+        let Some(session) = self.sessions.get(person).filter(|_| self.barrier.is_none()) else { return };
+        let (ids, domain) = (session.ids.clone(), session.jid.domain().to_string());
+        let id = self.request();
+        let ping = self.wrap(ids.as_ref(), words::ping(&id, &domain));
+        self.outgoing.push(Purpose::Barrier, ping);
+        self.barrier = Some(Barrier { id, position: None, since: now });
+        self.write(now);
+    }
+
+    /// A request that may be the barrier was answered: what was written before it has arrived.
+    pub(super) fn lower_barrier(&mut self, id: &str, now: Instant) {
+        let Some(barrier) = self.barrier.take_if(|barrier| &*barrier.id == id) else { return };
+        if let Some(position) = barrier.position {
+            self.acknowledged(position);
+        }
+        if self.outgoing.delivers() {
+            self.raise_any_barrier(now);
+        }
+    }
+
+    fn raise_any_barrier(&mut self, now: Instant) {
+        let person = self.sessions.iter().find(|(_, session)| session.sends()).map(|(person, _)| person);
+        if let Some(person) = person.cloned() {
+            self.raise_barrier(&person, now);
+        }
+    }
+
+    fn acknowledged(&mut self, h: u64) {
+        for (ticket, derived) in self.outgoing.acknowledged(h) {
+            self.board.receipt(ticket, Outcome::Delivered(Written::Stanza(derived)));
+        }
+    }
+
+    /// A new id for a request of ours.
+    pub(super) fn request(&mut self) -> Box<str> {
+        self.last_request += 1;
+        format!("hm-{}", self.last_request).into()
+    }
+
+    /// A stanza of the session with these ids, as it goes on the wire.
+    pub(super) fn wrap(&self, ids: Option<&SessionIds>, stanza: Element) -> Element {
+        match (&self.carriage, ids) {
+            (Carriage::Trusted(control, _), Some(ids)) => control.route(ids, stanza),
+            _ => stanza,
+        }
+    }
+
+    /// Connects if that is wanted and due.
+    fn dial(&mut self, now: Instant) {
+        let Phase::Down(at) = self.phase else { return };
+        if now < at || !self.wants_connection() {
+            return;
+        }
+        let whose = match &self.carriage {
+            Carriage::Trusted(..) => Whose::Link,
+            Carriage::Client(person) => match self.sessions.get(person) {
+                Some(session) => Whose::User(session.jid.to_bare()),
+                None => return,
+            },
+        };
+        let resume = self.stream.as_ref().and_then(Stream::resume);
+        let shared = Arc::clone(&self.shared);
+        self.phase = Phase::Dialing(Box::pin(dial::connect(shared, self.cluster, whose, resume, self.node)));
+    }
+
+    fn wants_connection(&self) -> bool {
+        let held = || self.sessions.values().any(|session| !matches!(session.step, Step::Closed));
+        self.stopping.is_none() && (self.is_trusted() || self.stream.is_some() || held())
+    }
+
+    /// No connection came about.
+    fn refused(&mut self, error: &ConnectError, now: Instant) {
+        let fate = dial::fate(error);
+        tracing::warn!(link = %self.kept_name(), %error, "no stream");
+        self.tries = if fate == Fate::Retry { self.tries.saturating_add(1) } else { u32::MAX };
+        self.phase = Phase::Down(now + backoff(self.tries, &self.shared));
+        if fate == Fate::Never {
+            self.over(None, now);
+            self.bar_all(now);
+        }
+    }
+
+    /// A connection is up: the stream goes on, or this is another one.
+    fn connected(&mut self, connection: Box<Connection>, node: usize, now: Instant) {
+        (self.node, self.tries, self.last_traffic) = (node, 0, now);
+        let outcome = connection.outcome();
+        let (resume, acknowledges) = (connection.resume_state(), connection.is_managed());
+        self.phase = Phase::Up(connection);
+        let name = self.kept_name();
+        match (outcome, &mut self.stream) {
+            (Established::Resumed { h }, Some(stream)) => {
+                stream.resume = resume;
+                tracing::info!(stream = %stream.id, h, "stream resumed");
+                self.board.stream(&stream.id, StreamEvent::Resumed { h }, &self.mailbox);
+                self.board.keep(name, Some(stream.encode()));
+                let (again, forgotten) = self.outgoing.resumed(h);
+                for ticket in forgotten {
+                    self.board.forget(ticket);
+                }
+                self.sessions_resumed(h, &again, now);
+            }
+            (outcome, _) => {
+                let h = if let Established::ResumeFailed { h } = outcome { h } else { None };
+                self.over(h, now);
+                let id = ImpStreamId::new(self.shared.generator.uuid());
+                tracing::info!(stream = %id, acknowledges, "stream up");
+                self.board.stream(&id, StreamEvent::Up { acknowledges }, &self.mailbox);
+                let mut stream = Stream { id, resume, acknowledges, received: 0, handled: 0, ask: None };
+                stream.ask = Some(self.board.keep_and_tell(name, stream.encode(), &self.mailbox));
+                self.stream = Some(stream);
+                self.open = true;
+                self.drive_all(now);
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Stanza { element, n } => {
+                let Some(stream) = &mut self.stream else { return };
+                stream.received = n;
+                self.last_traffic = now;
+                let upstream = Upstream { stream: StreamId::Imp(stream.id.clone()), n };
+                match &mut self.carriage {
+                    Carriage::Trusted(control, _) => {
+                        let event = control.handle(element);
+                        self.control_event(event, upstream, now);
+                    }
+                    Carriage::Client(person) => {
+                        let person = person.clone();
+                        self.stanza(&person, &element, upstream, now);
+                    }
+                }
+            }
+            Event::Acked(h) => self.acknowledged(h),
+            Event::Closed(reason) => self.lost(&reason, now),
+            _ => {}
+        }
+    }
+
+    fn control_event(&mut self, event: ControlEvent, upstream: Upstream, now: Instant) {
+        match event {
+            ControlEvent::Stanza { session, stanza } => {
+                if let Some(person) = self.by_ids.get(&session.ours).cloned() {
+                    return self.stanza(&person, &stanza, upstream, now);
+                }
+            }
+            ControlEvent::Bounced { session, stanza } => {
+                if let Some(person) = self.by_ids.get(&session.ours).cloned() {
+                    return self.bounced(&person, &session, &stanza, upstream, now);
+                }
+            }
+            ControlEvent::Started { request, session, jid } => self.started(&request, session, &jid, now),
+            ControlEvent::Refused { request } => self.start_refused(&request, now),
+            ControlEvent::Ended { session } => self.ended(&session, false, now),
+            ControlEvent::Replaced { session } => self.ended(&session, true, now),
+            ControlEvent::DomainUp(domain) => tracing::debug!(domain, "domain is served"),
+            ControlEvent::DomainDown(domain) => tracing::warn!(domain, "domain is not served"),
+            _ => {}
+        }
+        self.intake.push_back(Inbound::Handled(upstream));
+    }
+
+    /// The connection is gone, and with it the stream unless it can be resumed.
+    fn lost(&mut self, reason: &CloseReason, now: Instant) {
+        tracing::warn!(link = %self.kept_name(), ?reason, "connection lost");
+        let resumable = reason.is_resumable();
+        let conflict = matches!(reason, CloseReason::StreamError(error) if error.condition == "conflict");
+        self.drop_connection(now);
+        if !resumable {
+            self.over(None, now);
+        }
+        if conflict && !self.is_trusted() {
+            self.bar_all(now);
+        }
+        self.drive_all(now);
+    }
+
+    /// Drops the connection and leaves the stream to be resumed, if it can be. What was not attempted yet
+    /// goes back; what was is the router's to settle.
+    fn drop_connection(&mut self, now: Instant) {
+        let next = Phase::Down(now + backoff(self.tries, &self.shared));
+        self.tries = self.tries.saturating_add(1);
+        let before = std::mem::replace(&mut self.phase, next);
+        self.open = false;
+        self.barrier = None;
+        if let (Some(stream), Phase::Up(connection)) = (&mut self.stream, before) {
+            stream.resume = connection.resume_state();
+            self.board.stream(&stream.id, StreamEvent::Lost, &self.mailbox);
+        }
+        for (ticket, person) in self.outgoing.lost() {
+            self.board.receipt(ticket, Outcome::Later { cause: Cause::Session(person), after: None });
+        }
+        if self.stream.as_ref().is_some_and(|stream| stream.resume.is_none()) {
+            self.over(None, now);
+        }
+    }
+
+    /// The stream is over, and every session on it.
+    fn over(&mut self, h: Option<u64>, now: Instant) {
+        let Some(stream) = self.stream.take() else { return };
+        tracing::info!(stream = %stream.id, ?h, "stream over");
+        self.board.stream(&stream.id, StreamEvent::Refused { h }, &self.mailbox);
+        self.board.keep(self.kept_name(), None);
+        self.open = false;
+        self.barrier = None;
+        for ticket in self.outgoing.over() {
+            self.board.forget(ticket);
+        }
+        self.sessions_over(now);
+    }
+
+    /// Ends the client stream of a session that is to end, once what it was sending has arrived.
+    fn close_if_ended(&mut self, now: Instant) {
+        if self.is_trusted() || !matches!(self.phase, Phase::Up(_)) {
+            return;
+        }
+        let ending = self.sessions.values().find(|session| matches!(session.step, Step::Ending));
+        let Some(since) = ending.map(|session| session.since) else { return };
+        if self.outgoing.delivers() && now < since + self.of(GRACE) {
+            return;
+        }
+        let Phase::Up(connection) = std::mem::replace(&mut self.phase, Phase::Down(now)) else { return };
+        self.phase = Phase::Closing(close(connection, self.of(GRACE)));
+        self.over(None, now);
+    }
+
+    fn closed(&mut self, now: Instant) {
+        self.phase = Phase::Down(now);
+        self.drive_all(now);
+    }
+
+    pub(super) fn of(&self, wait: Duration) -> Duration {
+        self.shared.scale.of(wait)
+    }
+
+    /// When the link has something to do by itself.
+    fn deadline(&self) -> Option<Instant> {
+        let session = self.timers.first().map(|(at, _)| *at);
+        let dial = match self.phase {
+            Phase::Down(at) if self.wants_connection() => Some(at),
+            _ => None,
+        };
+        let barrier = self.barrier.as_ref().map(|barrier| barrier.since + self.of(BARRIER));
+        let unread = self.unread_since.map(|since| since + self.of(UNREAD));
+        let stop = self.stopping.map(|(since, _)| since + self.of(GRACE));
+        let quiet = self.is_quiet_at();
+        let close = self
+            .sessions
+            .values()
+            .find(|session| !self.is_trusted() && matches!(session.step, Step::Ending))
+            .map(|session| session.since + self.of(GRACE));
+        [session, dial, barrier, unread, stop, quiet, close].into_iter().flatten().min()
+    }
+
+    /// When a stream without acknowledgement has to be asked whether it is still there.
+    fn is_quiet_at(&self) -> Option<Instant> {
+        let asks = self.open
+            && self.barrier.is_none()
+            && self.stream.as_ref().is_some_and(|stream| !stream.acknowledges)
+            && self.sessions.values().any(Session::sends);
+        asks.then(|| self.last_traffic + self.of(QUIET))
+    }
+
+    fn due(&mut self, now: Instant) {
+        while let Some((at, person)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, person));
+                break;
+            }
+            if let Some(session) = self.sessions.get_mut(&person) {
+                session.timer = None;
+            }
+            self.drive(&person, now);
+        }
+        if self.is_quiet_at().is_some_and(|at| at <= now) {
+            self.raise_any_barrier(now);
+        }
+        let silent = self.barrier.as_ref().is_some_and(|barrier| barrier.since + self.of(BARRIER) <= now);
+        let unread = self.unread_since.is_some_and(|since| since + self.of(UNREAD) <= now);
+        if matches!(self.phase, Phase::Up(_)) && (silent || unread) {
+            tracing::warn!(link = %self.kept_name(), silent, unread, "connection dropped");
+            self.unread_since = None;
+            self.drop_connection(now);
+            self.drive_all(now);
+        }
+    }
+
+    /// Whether the edge has stopped and nothing is in flight any more.
+    fn has_finished(&self, now: Instant) -> bool {
+        let Some((since, _)) = self.stopping else { return false };
+        let up = matches!(self.phase, Phase::Up(_));
+        !up || !self.outgoing.delivers() || since + self.of(GRACE) <= now
+    }
+
+    /// Leaves the stream to be resumed, or signs everybody out and closes it.
+    async fn finish(mut self) {
+        let sign_out = self.stopping.is_some_and(|(_, sign_out)| sign_out);
+        if !sign_out {
+            return;
+        }
+        if self.open {
+            self.end_all();
+            self.write(Instant::now());
+        }
+        let limit = self.of(GRACE);
+        let phase = std::mem::replace(&mut self.phase, Phase::Down(Instant::now()));
+        self.over(None, Instant::now());
+        if let Phase::Up(connection) = phase {
+            close(connection, limit).await;
+        }
+    }
+}
+
+/// Closes a stream, with a limit for a peer that does not read.
+fn close(mut connection: Box<Connection>, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        // A peer that does not read its end is left to find out by itself.
+        let _ = tokio::time::timeout(limit, connection.close()).await;
+    })
+}
+
+/// Waits for the hub to take an input. Cancel safe.
+async fn take(taking: &mut Option<Pin<Box<dyn Future<Output = bool> + Send>>>) -> bool {
+    match taking {
+        Some(taking) => taking.await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,521 @@
+//! The sessions of a link: opened under the limit, published when it differs, ended, opened again.
+
+use std::time::Duration;
+
+use router::envelope::{Envelope, Form, JabberOrigin, Kind, Origin};
+use router::ids::{JabberId, PersonId, StanzaId, Upstream};
+use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
+use router::outbound::Wanted;
+use tokio::time::Instant;
+use xmpp_core::session_control::SessionIds;
+use xmpp_core::{Element, FullJid};
+
+use super::config::backoff;
+use super::intake::{self, Me, Reading};
+use super::kept::{self, KeptPresence, KeptSession};
+use super::link::{Carriage, Link};
+use super::outgoing::{Purpose, Ready};
+use super::session::{Prepared, Session, Step};
+use super::words;
+
+/// How long a server may take to answer one step of an opening or an ending; then the session is opened
+/// anew (rule 8).
+const STEP: Duration = Duration::from_secs(60);
+
+impl Link {
+    /// The state wanted of a session, and the JID that it is to have.
+    pub(super) fn want(&mut self, person: PersonId, jid: FullJid, wanted: Wanted, now: Instant) {
+        let session = self.sessions.entry(person.clone()).or_insert_with(|| Session::new(jid.clone(), now));
+        session.next_jid = (session.jid != jid).then_some(jid);
+        if wanted == Wanted::Closed {
+            session.barred = false;
+        }
+        session.wanted = Some(wanted);
+        self.drive(&person, now);
+    }
+
+    /// A delivery is ready for its session; the session may not be ready for it.
+    pub(super) fn deliver(&mut self, person: &PersonId, jid: FullJid, prepared: Prepared, now: Instant) {
+        let session = self.sessions.entry(person.clone()).or_insert_with(|| Session::new(jid, now));
+        session.waiting.push_back(prepared);
+        self.drive(person, now);
+    }
+
+    /// Sends a stanza that is not missed if it cannot be sent now.
+    pub(super) fn send_as(&mut self, person: &PersonId, element: Element) {
+        let Some(session) = self.sessions.get(person).filter(|session| self.open && session.sends()) else {
+            return;
+        };
+        let element = self.wrap(session.ids.as_ref(), element);
+        self.outgoing.push(Purpose::Other, element);
+    }
+
+    /// Tells the other clients of a user that a stanza of theirs was not delivered (rule 21).
+    pub(super) fn undelivered(&mut self, person: &PersonId, of: &StanzaId) {
+        let clients = self.sessions.get(person).map(|session| session.clients.clone()).unwrap_or_default();
+        if clients.is_empty() || !self.open {
+            tracing::warn!(%person, "no client to be told of an undelivered message");
+        }
+        for client in clients {
+            self.send_as(person, words::undelivered(&client, of));
+        }
+    }
+
+    /// Looks at every session: the link has changed.
+    pub(super) fn drive_all(&mut self, now: Instant) {
+        let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
+        for person in people {
+            self.drive(&person, now);
+        }
+    }
+
+    /// Does what can be done for one session, and sets its timer.
+    pub(super) fn drive(&mut self, person: &PersonId, now: Instant) {
+        let Some(mut session) = self.sessions.remove(person) else { return };
+        self.step(person, &mut session, now);
+        self.pass_on(person, &mut session, now);
+        if let Some(at) = session.timer.take() {
+            self.timers.remove(&(at, person.clone()));
+        }
+        session.timer = self.next_look(&session).map(|at| at.max(now));
+        if let Some(at) = session.timer {
+            self.timers.insert((at, person.clone()));
+        }
+        self.sessions.insert(person.clone(), session);
+    }
+
+    fn step(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        let late = self.open && session.since + self.of(STEP) <= now;
+        match &session.step {
+            Step::Closed => self.open_session(person, session, now),
+            Step::Starting if self.open && !self.is_trusted() => self.prepare(person, session, now),
+            Step::Starting if late => {
+                self.starts.retain(|_, starting| starting != person);
+                session.tries = session.tries.saturating_add(1);
+                session.go(Step::Closed, now);
+                self.open_session(person, session, now);
+            }
+            Step::Starting => {}
+            Step::Preparing { .. } | Step::Settling { .. } | Step::Settled if !session.wants_open() => {
+                self.end(person, session, now);
+            }
+            Step::Preparing { .. } | Step::Settling { .. } if late => {
+                tracing::warn!(%person, "an opening is not answered");
+                session.tries = session.tries.saturating_add(1);
+                self.end(person, session, now);
+            }
+            Step::Preparing { carbons: None, ask: None } => {
+                let kept = self.stream.as_ref().is_some_and(|stream| stream.ask.is_none());
+                if self.open && kept && session.told && session.wanted.is_some() {
+                    self.settle(person, session, now);
+                }
+            }
+            Step::Preparing { .. } => {}
+            Step::Settling { .. } | Step::Settled => self.publish(person, session),
+            Step::Ending if late && self.is_trusted() => {
+                self.forget_ids(session);
+                session.go(Step::Closed, now);
+                self.open_session(person, session, now);
+            }
+            Step::Ending => {}
+        }
+    }
+
+    /// Opens a session that is wanted, when the link is there and the limit lets it.
+    fn open_session(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        if let Some(jid) = session.next_jid.take() {
+            (session.jid, session.barred) = (jid, false);
+        }
+        if !session.wants_open() {
+            session.slot = None;
+            return;
+        }
+        if self.is_trusted() && !self.open {
+            return;
+        }
+        let slot = *session.slot.get_or_insert_with(|| {
+            let slot = self.shared.limiter.slot(now, &self.shared.generator);
+            if session.tries == 0 { slot } else { slot.max(now + backoff(session.tries, &self.shared)) }
+        });
+        if now < slot {
+            return;
+        }
+        session.slot = None;
+        session.go(Step::Starting, now);
+        let request = self.request();
+        if let Carriage::Trusted(control, _) = &mut self.carriage {
+            let start = control.start(&request, &session.jid);
+            self.outgoing.push(Purpose::Start(person.clone()), start);
+            self.starts.insert(request, person.clone());
+        } else if self.open {
+            // The connection of a stream that could not be resumed is there already.
+            self.prepare(person, session, now);
+        }
+    }
+
+    /// A session exists: carbons on, its ids on disk, and only then presence.
+    fn prepare(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        let Some(stream) = self.stream.as_ref().map(|stream| stream.id.clone()) else { return };
+        let opening = SessionEvent::Opening { stream, resumed: false, at: self.shared.clock.now() };
+        self.intake.push_back(Inbound::Session(person.clone(), opening));
+        session.told = true;
+        let carbons = self.send_carbons(person, session);
+        let ask = self
+            .encode(session)
+            .map(|value| self.board.keep_and_tell(kept::session_key(person), value, &self.mailbox));
+        self.asks.extend(ask.map(|ask| (ask, person.clone())));
+        session.go(Step::Preparing { carbons: Some(carbons), ask }, now);
+    }
+
+    fn send_carbons(&mut self, person: &PersonId, session: &Session) -> Box<str> {
+        let id = self.request();
+        let carbons = self.wrap(session.ids.as_ref(), words::carbons(&id));
+        self.outgoing.push(Purpose::Carbons(person.clone()), carbons);
+        id
+    }
+
+    /// Publishes what is to be seen, and a ping behind it: when it returns, the opening has ended.
+    fn settle(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        self.publish(person, session);
+        let id = self.request();
+        let ping = words::ping(&id, session.jid.domain().as_str());
+        let ping = self.wrap(session.ids.as_ref(), ping);
+        self.outgoing.push(Purpose::Ping(person.clone()), ping);
+        session.go(Step::Settling { ping: id }, now);
+    }
+
+    /// Sends presence where it differs from what was last said.
+    fn publish(&mut self, person: &PersonId, session: &mut Session) {
+        let Some(said) = session.unsaid() else { return };
+        let presence = self.wrap(session.ids.as_ref(), words::presence(said.show, &said.text));
+        self.outgoing.push(Purpose::Presence(person.clone()), presence);
+        (session.said, session.said_at) = (Some(said), None);
+    }
+
+    /// A presence got its position; a restart has to know it to tell whether it arrived.
+    pub(super) fn presence_written(&mut self, person: &PersonId, position: u64) {
+        let Some(session) = self.sessions.get_mut(person) else { return };
+        session.said_at = Some(position);
+        if matches!(session.step, Step::Settled) {
+            self.keep_session(person);
+        }
+    }
+
+    fn keep_session(&self, person: &PersonId) {
+        let value = self.sessions.get(person).and_then(|session| self.encode(session));
+        self.board.keep(kept::session_key(person), value);
+    }
+
+    /// A session as it is kept: with its presence once its opening has ended.
+    fn encode(&self, session: &Session) -> Option<Box<[u8]>> {
+        let said = match (&session.step, &session.said, session.said_at) {
+            (Step::Settled, Some(said), Some(at)) => Some(KeptPresence::new(said.show, &said.text, at)),
+            _ => None,
+        };
+        Some(kept::encode(&KeptSession {
+            stream: self.stream.as_ref()?.id.clone(),
+            jid: session.jid.to_bare().to_string(),
+            ids: session.ids.as_ref().map(ToString::to_string),
+            said,
+        }))
+    }
+
+    /// Ends a session. On a client stream, the link closes the stream.
+    fn end(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        self.tell_closed(person, session, false);
+        if let (Carriage::Trusted(control, _), Some(ids)) = (&mut self.carriage, &session.ids) {
+            let end = control.end(ids);
+            self.outgoing.push(Purpose::End(person.clone()), end);
+        }
+        session.go(Step::Ending, now);
+    }
+
+    /// Ends all sessions of the link: it signs out.
+    pub(super) fn end_all(&mut self) {
+        let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
+        for person in people {
+            let Some(mut session) = self.sessions.remove(&person) else { continue };
+            if !matches!(session.step, Step::Closed | Step::Ending) {
+                self.end(&person, &mut session, Instant::now());
+            }
+            self.sessions.insert(person, session);
+        }
+    }
+
+    /// The router is told that a session has ended, if it was told that it began.
+    fn tell_closed(&mut self, person: &PersonId, session: &mut Session, for_good: bool) {
+        if std::mem::take(&mut session.told) || for_good {
+            let closed = SessionEvent::Closed { for_good };
+            self.intake.push_back(Inbound::Session(person.clone(), closed));
+        }
+        self.board.keep(kept::session_key(person), None);
+        (session.said, session.said_at) = (None, None);
+        session.clients.clear();
+    }
+
+    fn forget_ids(&mut self, session: &mut Session) {
+        if let Some(ids) = session.ids.take() {
+            self.by_ids.remove(&ids.ours);
+        }
+    }
+
+    /// Deliveries go on to the wire where the session can send, and back where they have waited too long.
+    fn pass_on(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+        let sends = self.open && session.sends();
+        let hopeless = session.barred || session.wanted == Some(Wanted::Closed);
+        while let Some(prepared) = session.waiting.pop_front() {
+            if sends {
+                let filler = words::ping("hm-filler", session.jid.domain().as_str());
+                let ids = session.ids.as_ref();
+                self.outgoing.push_ready(Ready {
+                    ticket: prepared.ticket,
+                    person: person.clone(),
+                    derived: prepared.derived,
+                    element: self.wrap(ids, prepared.element),
+                    filler: self.wrap(ids, filler),
+                });
+            } else if hopeless || prepared.until <= now {
+                let outcome = Outcome::Later { cause: Cause::Session(person.clone()), after: None };
+                self.board.receipt(prepared.ticket, outcome);
+            } else {
+                session.waiting.push_front(prepared);
+                return;
+            }
+        }
+    }
+
+    fn next_look(&self, session: &Session) -> Option<Instant> {
+        let waiting = session.waiting.front().map(|prepared| prepared.until);
+        let step = match session.step {
+            Step::Closed => session.slot,
+            Step::Starting | Step::Ending if !self.is_trusted() => None,
+            Step::Settled => None,
+            _ => self.open.then(|| session.since + self.of(STEP)),
+        };
+        waiting.into_iter().chain(step).min()
+    }
+
+    /// The server has started a session.
+    pub(super) fn started(&mut self, request: &str, ids: SessionIds, jid: &FullJid, now: Instant) {
+        let person = self.starts.remove(request);
+        let session = person.as_ref().and_then(|person| self.sessions.get_mut(person));
+        let (Some(person), Some(session)) = (person.clone(), session) else {
+            // Nobody waits for it any more.
+            if let Carriage::Trusted(control, _) = &mut self.carriage {
+                let end = control.end(&ids);
+                self.outgoing.push(Purpose::Other, end);
+            }
+            return;
+        };
+        self.by_ids.insert(ids.ours, person.clone());
+        session.ids = Some(ids);
+        let Some(mut session) = self.sessions.remove(&person) else { return };
+        if *jid == session.jid {
+            self.prepare(&person, &mut session, now);
+        } else {
+            tracing::error!(%person, asked = %session.jid, bound = %jid, "another session than asked for");
+            session.barred = true;
+            self.tell_closed(&person, &mut session, true);
+            self.end(&person, &mut session, now);
+        }
+        self.sessions.insert(person.clone(), session);
+        self.drive(&person, now);
+    }
+
+    /// The server knows no such user. Asking again would give the same answer.
+    pub(super) fn start_refused(&mut self, request: &str, now: Instant) {
+        let Some(person) = self.starts.remove(request) else { return };
+        tracing::warn!(%person, "the server does not start a session for this user");
+        if let Some(mut session) = self.sessions.remove(&person) {
+            session.barred = true;
+            session.go(Step::Closed, now);
+            self.tell_closed(&person, &mut session, true);
+            self.sessions.insert(person.clone(), session);
+        }
+        self.drive(&person, now);
+    }
+
+    /// A session is over: as asked, by the server, or because another one took its resource. That one is
+    /// not fought.
+    pub(super) fn ended(&mut self, ids: &SessionIds, replaced: bool, now: Instant) {
+        let Some(person) = self.by_ids.remove(&ids.ours) else { return };
+        if let Some(mut session) = self.sessions.remove(&person) {
+            session.ids = None;
+            if !matches!(session.step, Step::Ending) {
+                tracing::warn!(%person, replaced, "the server ended a session");
+                session.barred |= replaced;
+                session.tries = session.tries.saturating_add(1);
+                self.tell_closed(&person, &mut session, replaced);
+            }
+            session.go(Step::Closed, now);
+            self.sessions.insert(person.clone(), session);
+        }
+        self.drive(&person, now);
+    }
+
+    /// No session of this link may be opened again: another client has it, or somebody else was bound.
+    pub(super) fn bar_all(&mut self, now: Instant) {
+        let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
+        for person in &people {
+            let Some(mut session) = self.sessions.remove(person) else { continue };
+            session.barred = true;
+            session.go(Step::Closed, now);
+            self.tell_closed(person, &mut session, true);
+            self.sessions.insert(person.clone(), session);
+        }
+        self.drive_all(now);
+    }
+
+    /// The stream is over: so is every session on it.
+    pub(super) fn sessions_over(&mut self, now: Instant) {
+        let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
+        for person in people {
+            let Some(mut session) = self.sessions.remove(&person) else { continue };
+            if !matches!(session.step, Step::Closed) {
+                self.tell_closed(&person, &mut session, false);
+                session.ids = None;
+                session.slot = None;
+                session.go(Step::Closed, now);
+            }
+            self.sessions.insert(person, session);
+        }
+        self.by_ids.clear();
+        self.starts.clear();
+        if let Carriage::Trusted(control, _) = &mut self.carriage {
+            control.reset();
+        }
+    }
+
+    /// The stream goes on, and the far side has handled `h`: each session does again what was lost of it,
+    /// and what it brings counts as replay until a new ping is back.
+    pub(super) fn sessions_resumed(&mut self, h: u64, again: &[Purpose], now: Instant) {
+        let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
+        for person in people {
+            let Some(mut session) = self.sessions.remove(&person) else { continue };
+            session.since = now;
+            if session.said_at.is_some_and(|at| at > h) {
+                (session.said, session.said_at) = (None, None);
+            }
+            match &session.step {
+                Step::Settled => {
+                    if let Some(stream) = self.stream.as_ref().map(|stream| stream.id.clone()) {
+                        let at = self.shared.clock.now();
+                        let opening = SessionEvent::Opening { stream, resumed: true, at };
+                        self.intake.push_back(Inbound::Session(person.clone(), opening));
+                        session.told = true;
+                    }
+                    self.settle(&person, &mut session, now);
+                }
+                Step::Settling { .. } => self.settle(&person, &mut session, now),
+                // Taken up from an earlier run, in the middle of its opening.
+                Step::Preparing { .. } if !session.told => self.prepare(&person, &mut session, now),
+                Step::Preparing { ask, .. } if again.contains(&Purpose::Carbons(person.clone())) => {
+                    let ask = *ask;
+                    let carbons = Some(self.send_carbons(&person, &session));
+                    session.step = Step::Preparing { carbons, ask };
+                }
+                Step::Starting if again.contains(&Purpose::Start(person.clone())) => {
+                    self.starts.retain(|_, starting| *starting != person);
+                    session.go(Step::Closed, now);
+                }
+                Step::Ending if again.contains(&Purpose::End(person.clone())) => {
+                    self.end(&person, &mut session, now);
+                }
+                _ => {}
+            }
+            self.sessions.insert(person, session);
+        }
+    }
+
+    /// A session's ids are on disk.
+    pub(super) fn session_kept(&mut self, ask: u64, now: Instant) {
+        let Some(person) = self.asks.remove(&ask) else { return };
+        match self.sessions.get_mut(&person).map(|session| &mut session.step) {
+            Some(Step::Preparing { ask: awaited, .. }) if *awaited == Some(ask) => *awaited = None,
+            _ => return,
+        }
+        self.drive(&person, now);
+    }
+
+    /// A stanza came for a session.
+    pub(super) fn stanza(&mut self, person: &PersonId, stanza: &Element, upstream: Upstream, now: Instant) {
+        let Some(session) = self.sessions.get_mut(person) else {
+            self.intake.push_back(Inbound::Handled(upstream));
+            return;
+        };
+        let me = Me { person, jid: &session.jid, utc_offset: self.shared.config.utc_offset };
+        let opening = !matches!(session.step, Step::Settled);
+        match intake::read(stanza, &me, &upstream, self.shared.clock.now()) {
+            Reading::Inbound(inbound) => return self.intake.push_back(*inbound),
+            Reading::Client { jid, available } => session.client(jid, available),
+            Reading::Answer(answer) => {
+                let ids = session.ids.clone();
+                let answer = self.wrap(ids.as_ref(), answer);
+                self.outgoing.push(Purpose::Other, answer);
+            }
+            Reading::Response { id, ok } => self.response(person, &id, ok, now),
+            Reading::Ignored(why) => tracing::debug!(%person, why, "not carried"),
+        }
+        if opening {
+            self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Active));
+        }
+        self.intake.push_back(Inbound::Handled(upstream));
+    }
+
+    /// A request of ours was answered.
+    fn response(&mut self, person: &PersonId, id: &str, ok: bool, now: Instant) {
+        self.lower_barrier(id, now);
+        let Some(session) = self.sessions.get_mut(person) else { return };
+        match &mut session.step {
+            Step::Preparing { carbons, .. } if carbons.as_deref() == Some(id) => {
+                if !ok {
+                    tracing::warn!(%person, "no carbons: what other clients do is not seen");
+                }
+                *carbons = None;
+            }
+            Step::Settling { ping } if &**ping == id => {
+                session.go(Step::Settled, now);
+                session.tries = 0;
+                self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));
+                self.keep_session(person);
+            }
+            _ => return,
+        }
+        self.drive(person, now);
+    }
+
+    /// A stanza of ours came back: the server does not know the session any more.
+    pub(super) fn bounced(
+        &mut self,
+        person: &PersonId,
+        ids: &SessionIds,
+        stanza: &Element,
+        upstream: Upstream,
+        now: Instant,
+    ) {
+        let id = stanza.attr("id").unwrap_or_default();
+        let session = self.sessions.get(person).filter(|_| stanza.name() == "message");
+        if let Some(session) = session {
+            let own = JabberId::new(session.jid.to_bare().as_str());
+            let origin = JabberOrigin {
+                session: person.clone(),
+                form: Form::Direct,
+                from: session.jid.as_str().into(),
+                from_bare: own.clone(),
+                to: own,
+                stanza: StanzaId::new(id),
+                origin_id: None,
+                text_hash: intake::hash(""),
+                stamp: None,
+            };
+            let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-lost".into() };
+            let envelope =
+                Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
+            self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));
+        } else {
+            self.lower_barrier(id, now);
+            self.intake.push_back(Inbound::Handled(upstream));
+        }
+        self.ended(ids, false, now);
+    }
+}

@@ -1,0 +1,157 @@
+//! One user's session: how far it is, what is wanted of it, what waits for it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use presence_map::Show;
+use router::ids::{DerivedId, Ticket};
+use router::outbound::Wanted;
+use tokio::time::Instant;
+use xmpp_core::session_control::SessionIds;
+use xmpp_core::{Element, FullJid};
+
+/// Other clients of one user that are remembered; more are not told of what went wrong.
+const CLIENTS: usize = 16;
+
+/// ```text
+/// Closed ─► Starting ─► Preparing ─► Settling ─► Settled ─► Ending ─► Closed
+///             start       carbons,      presence,               end
+///                         ids on disk   ping
+/// ```
+#[derive(Debug)]
+pub(super) enum Step {
+    /// There is none.
+    Closed,
+    /// It was asked for: the session on a trusted link, or the client stream itself.
+    Starting,
+    /// It exists. Presence waits until carbons have been answered, or nothing would bring what other
+    /// clients do, and until its ids are on disk, or a restart could not go on with it.
+    Preparing {
+        /// The request that turns carbons on; `None` once it is answered.
+        carbons: Option<Box<str>>,
+        /// The answer of the store that is awaited; `None` once it is there.
+        ask: Option<u64>,
+    },
+    /// It has presence: what it brings counts as replay until this ping is back.
+    Settling {
+        /// The ping's id.
+        ping: Box<str>,
+    },
+    /// What it brings is live.
+    Settled,
+    /// Its end was asked for.
+    Ending,
+}
+
+/// A delivery whose text is ready and whose session may not be.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) ticket: Ticket,
+    pub(super) derived: DerivedId,
+    pub(super) element: Element,
+    /// From here on it does not wait any more (rule 14).
+    pub(super) until: Instant,
+}
+
+/// A presence that was sent, or is about to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) show: Show,
+    pub(super) text: Box<str>,
+}
+
+/// One user's session.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Its JID, with our resource.
+    pub(super) jid: FullJid,
+    /// The JID that it is to have, where that is another one by now.
+    pub(super) next_jid: Option<FullJid>,
+    /// What the router wants; `None` until it says so in this run.
+    pub(super) wanted: Option<Wanted>,
+    pub(super) step: Step,
+    /// Since when it is in this step.
+    pub(super) since: Instant,
+    /// It must not be opened again until the router has wanted it closed, or the JID is another.
+    pub(super) barred: bool,
+    /// When it may be opened.
+    pub(super) slot: Option<Instant>,
+    /// Openings that failed in a row.
+    pub(super) tries: u32,
+    /// Its ids on a trusted link; `None` on a client stream, and before it is started.
+    pub(super) ids: Option<SessionIds>,
+    /// What was last said, where it is certain; `None`: nothing, or it may be lost.
+    pub(super) said: Option<Said>,
+    /// The position of what was last said, once it is written.
+    pub(super) said_at: Option<u64>,
+    /// The router has been told of an opening, and of no end since.
+    pub(super) told: bool,
+    pub(super) waiting: VecDeque<Prepared>,
+    /// Other clients of the same user that are there.
+    pub(super) clients: BTreeSet<FullJid>,
+    /// When it is looked at next; the link's book of timers has the same.
+    pub(super) timer: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(jid: FullJid, now: Instant) -> Self {
+        Self {
+            jid,
+            next_jid: None,
+            wanted: None,
+            step: Step::Closed,
+            since: now,
+            barred: false,
+            slot: None,
+            tries: 0,
+            ids: None,
+            said: None,
+            said_at: None,
+            told: false,
+            waiting: VecDeque::new(),
+            clients: BTreeSet::new(),
+            timer: None,
+        }
+    }
+
+    /// Goes on to another step.
+    pub(super) fn go(&mut self, step: Step, now: Instant) {
+        self.step = step;
+        self.since = now;
+    }
+
+    /// Whether one is to be held. In a new run a session that goes on is, until the router says otherwise.
+    pub(super) fn wants_open(&self) -> bool {
+        !self.barred
+            && self.next_jid.is_none()
+            && match self.wanted {
+                Some(Wanted::Open { .. }) => true,
+                Some(Wanted::Closed) => false,
+                None => !matches!(self.step, Step::Closed | Step::Ending),
+            }
+    }
+
+    /// What is to be said and has not been; `None` where nothing is.
+    pub(super) fn unsaid(&self) -> Option<Said> {
+        match &self.wanted {
+            Some(Wanted::Open { show, text }) => {
+                let wanted = Said { show: *show, text: (*text).into() };
+                (self.said.as_ref() != Some(&wanted)).then_some(wanted)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it can send messages.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self.step, Step::Settling { .. } | Step::Settled)
+    }
+
+    /// Another client of the user is there, or gone.
+    pub(super) fn client(&mut self, jid: FullJid, available: bool) {
+        if !available {
+            self.clients.remove(&jid);
+        } else if self.clients.len() < CLIENTS {
+            self.clients.insert(jid);
+        }
+    }
+}
