@@ -1,7 +1,7 @@
 //! Bytes in any chunks to frames.
 
 use minidom::Element;
-use rxml::error::EndOrError;
+use rxml::error::{EndOrError, ErrorContext};
 use rxml::{Namespace, NcName, Options, Parse as _, RawEvent, RawParser, RawQName, WithOptions as _};
 
 use super::Limits;
@@ -83,6 +83,8 @@ pub struct Reader {
     stack: Vec<Element>,
     /// Elements of this namespace are built in `jabber:client` instead.
     rewritten: Option<&'static str>,
+    /// The document's first `<` was seen.
+    begun: bool,
     place: Place,
 }
 
@@ -115,6 +117,7 @@ impl Reader {
             declared: Vec::new(),
             stack: Vec::new(),
             rewritten: None,
+            begun: false,
             place: Place::BeforeHeader,
         }
     }
@@ -165,7 +168,24 @@ impl Reader {
         result
     }
 
+    /// Passes over white space before the document, which some peers leave between two. What does not begin
+    /// as XML is told at once, where the parser would wait for the end of a text.
+    fn begin(&mut self) -> Result<(), XmlError> {
+        let rest = &self.buffer[self.start..];
+        let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.begun = match rest.get(blank) {
+            Some(b'<') => true,
+            Some(_) => return Err(XmlError::NotAStream),
+            None => false,
+        };
+        self.start += blank;
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Option<Frame>, XmlError> {
+        if !self.begun {
+            self.begin()?;
+        }
         loop {
             let mut rest = &self.buffer[self.start..];
             let before = rest.len();
@@ -274,7 +294,9 @@ impl Reader {
         match (declared, prefix) {
             (Some((_, _, namespace)), _) => Ok(namespace),
             (None, None) => Ok(""),
-            (None, Some(_)) => Err(XmlError::Syntax(rxml::Error::UndeclaredNamespacePrefix(None))),
+            (None, Some(_)) => {
+                Err(XmlError::Syntax(rxml::Error::UndeclaredNamespacePrefix(Some(ErrorContext::Element))))
+            }
         }
     }
 
