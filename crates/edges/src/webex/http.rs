@@ -12,7 +12,7 @@ use router::inbound::Cause;
 use tokio::time::Instant;
 use webex_api::auth::AccessToken;
 use webex_api::catalog::{self, Catalog, Service};
-use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig};
+use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig, MercuryConfig};
 use webex_api::endpoint::{Destination, Endpoint};
 use webex_api::{ApiError, Fate, IdError, OrgId, Random, Timestamp, Url};
 
@@ -46,6 +46,7 @@ pub struct Cloud {
 struct Shared {
     config: CloudConfig,
     http: Http,
+    dial: Arc<dyn Dial>,
     tokens: Tokens,
     clock: Clock,
     catalog: tokio::sync::Mutex<Option<(Arc<Catalog>, Instant)>>,
@@ -140,8 +141,7 @@ impl CloudError {
 }
 
 /// The dialler of the whole connector, for the client of this one cloud.
-#[derive(Clone)]
-pub(super) struct Dialler(pub(super) Arc<dyn seam::Dial>);
+struct Dialler(Arc<dyn seam::Dial>);
 
 impl std::fmt::Debug for Dialler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -183,7 +183,8 @@ impl Cloud {
         generator: &Generator,
     ) -> Result<Self, IdError> {
         let mut http = HttpConfig::new(Arc::clone(&config.tls));
-        http.dial = Arc::new(Dialler(dial));
+        let dial: Arc<dyn Dial> = Arc::new(Dialler(dial));
+        http.dial = Arc::clone(&dial);
         http.timeout = config.scale.of(TIMEOUT);
         http.connections_per_host = config.connections_per_host;
         http.user_agent = "hybrid-message-connector".to_owned();
@@ -192,6 +193,7 @@ impl Cloud {
         let shared = Shared {
             config,
             http,
+            dial,
             tokens,
             clock,
             catalog: tokio::sync::Mutex::default(),
@@ -272,6 +274,17 @@ impl Cloud {
         self.shared.tokens.rejected(person, token).await;
     }
 
+    /// How Mercury sockets of this cloud are opened.
+    pub(super) fn mercury_config(&self, scale: Scale) -> MercuryConfig {
+        let mut mercury = MercuryConfig::new(Arc::clone(&self.shared.config.tls));
+        mercury.dial = Arc::clone(&self.shared.dial);
+        mercury.connect_timeout = scale.of(mercury.connect_timeout);
+        mercury.socket.ready_timeout = scale.of(mercury.socket.ready_timeout);
+        mercury.socket.ping_interval = scale.of(mercury.socket.ping_interval);
+        mercury.socket.pong_timeout = scale.of(mercury.socket.pong_timeout);
+        mercury
+    }
+
     /// Whether a token for this person can be had at all.
     #[must_use]
     pub fn covers(&self, person: &PersonId) -> bool {
@@ -285,6 +298,11 @@ impl Cloud {
         let ours = self.shared.clock.now();
         let seen = *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.map_or(ours, |seen| seen.cloud.plus(ours.since(seen.ours)))
+    }
+
+    /// What the cloud's clock certainly did not show before our clock showed this: no later than that.
+    pub(super) fn at(&self, ours: Time) -> Time {
+        self.now().plus(-self.shared.clock.now().since(ours)).min(ours)
     }
 
     /// Takes a word of the cloud's clock: a moment that has certainly been there by now.

@@ -1,9 +1,377 @@
 //! The Webex side as one value: sockets of the people we serve, what they bring, what is posted.
+//!
+//! ```text
+//!   hub ── orders ──► Edge ─┬─ one `Line` a person ◄─► Mercury socket ── KMS answers ──► Keys
+//!    ▲                      ├─ one task a delivery ──► conversation service
+//!    │                      └─ presence and people, asked again and again
+//!    └──── HubPort ◄─────────┘
+//! ```
+//!
+//! A line never waits for anything but its socket (rule 13): what it cannot hand over it drops and reads
+//! again from a listing. Deliveries wait for keys and answers, each by itself and not for long (rule 14).
 
+mod catch_up;
+mod conversations;
+mod delivery;
+mod device;
 mod http;
+mod intake;
 mod keys;
+mod mercury;
+mod people;
+mod status;
 mod token;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use router::directory::{Directory, Person};
+use router::ids::{ConversationId, PersonId, StreamId, Ticket, Time};
+use router::outbox::Entry;
+use router::times::Times;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
+use webex_api::Url;
+use webex_api::client::MercuryConfig;
+use webex_api::device::Device;
+use webex_api::mercury::Backoff;
 
 pub use http::{Cloud, CloudConfig, CloudError};
 pub use keys::{Keys, NewConversation};
+pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source};
+pub use status::PresenceConfig;
 pub use token::{TokenConfig, TokenError, TokenSource, Tokens};
+
+use self::conversations::Conversations;
+use self::mercury::{Line, Taken};
+use crate::jabber::{Cleartext, OpenError, Opener, Opening};
+use crate::port::{HubPort, Order};
+use crate::seam::{Clock, Generator, Scale};
+
+/// The settings of the Webex edge.
+#[derive(Clone, Debug)]
+pub struct WebexConfig {
+    /// Every wait.
+    pub times: Times,
+    /// Sockets being opened at once, and listings being read at once; at least 1.
+    pub handshakes: usize,
+    /// How presence is watched.
+    pub presence: PresenceConfig,
+    /// How the directory is read.
+    pub people: PeopleConfig,
+}
+
+/// What the edge is given to work with, besides its settings.
+pub struct WebexMeans {
+    /// The cloud.
+    pub cloud: Cloud,
+    /// Seals, opens, and speaks to the key service.
+    pub keys: Arc<dyn Keys>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Chance.
+    pub generator: Generator,
+}
+
+/// Where the store has left off.
+#[derive(Clone, Debug, Default)]
+pub struct WebexKept {
+    /// The number of this run.
+    pub run: u32,
+    /// How far each person's Webex side has been read, in cloud time.
+    pub cursors: Vec<(PersonId, Time)>,
+    /// The kept values by their names; those of others may be among them.
+    pub values: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// The Webex edge before it is started.
+pub struct WebexEdge {
+    side: Arc<Side>,
+    presence: PresenceConfig,
+    people: PeopleConfig,
+    kept: WebexKept,
+}
+
+/// What all tasks of the edge share.
+struct Side {
+    cloud: Cloud,
+    keys: Arc<dyn Keys>,
+    hub: HubPort,
+    clock: Clock,
+    generator: Generator,
+    times: Times,
+    run: u32,
+    mercury: MercuryConfig,
+    handshakes: Semaphore,
+    listings: Semaphore,
+    conversations: Conversations,
+    directory: Mutex<Arc<Directory>>,
+    attached: Mutex<BTreeSet<PersonId>>,
+    /// Deliveries that wait for a word about their attempt.
+    writes: Mutex<BTreeMap<Ticket, oneshot::Sender<bool>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Side {
+    fn scale(&self) -> Scale {
+        Scale(self.times.scale)
+    }
+
+    fn backoff(&self) -> Backoff {
+        let of = |seconds| self.scale().of(Duration::from_secs(seconds));
+        Backoff::new(of(1), of(32))
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&locked(&self.directory))
+    }
+
+    fn person(&self, id: &PersonId) -> Option<Arc<Person>> {
+        self.directory().by_person(id).cloned()
+    }
+
+    /// Everybody for whom a socket is kept.
+    fn served(&self) -> BTreeSet<PersonId> {
+        let directory = self.directory();
+        let served = directory.people().filter(|person| person.served() && self.cloud.covers(&person.id));
+        served.map(|person| person.id.clone()).collect()
+    }
+
+    fn attach(&self, person: &PersonId, device: &Url) {
+        self.keys.attached(person, device);
+        locked(&self.attached).insert(person.clone());
+    }
+
+    fn detach(&self, person: &PersonId) {
+        if locked(&self.attached).remove(person) {
+            self.keys.detached(person);
+        }
+    }
+
+    fn is_attached(&self, person: &PersonId) -> bool {
+        locked(&self.attached).contains(person)
+    }
+
+    fn any_attached(&self) -> Option<PersonId> {
+        locked(&self.attached).first().cloned()
+    }
+}
+
+impl WebexEdge {
+    /// An edge that does nothing yet.
+    #[must_use]
+    pub fn new(config: WebexConfig, port: HubPort, kept: WebexKept, means: WebexMeans) -> Self {
+        let WebexMeans { cloud, keys, clock, generator } = means;
+        let mercury = cloud.mercury_config(Scale(config.times.scale));
+        let side = Side {
+            mercury,
+            cloud,
+            keys,
+            hub: port,
+            clock,
+            generator,
+            times: config.times,
+            run: kept.run,
+            handshakes: Semaphore::new(config.handshakes.max(1)),
+            listings: Semaphore::new(config.handshakes.max(1)),
+            conversations: Conversations::default(),
+            directory: Mutex::default(),
+            attached: Mutex::default(),
+            writes: Mutex::default(),
+        };
+        Self { side: Arc::new(side), presence: config.presence, people: config.people, kept }
+    }
+
+    /// What the Jabber edge needs from this side.
+    #[must_use]
+    pub fn opener(&self) -> Arc<dyn Opener> {
+        Arc::new(WebexOpener(Arc::clone(&self.side)))
+    }
+
+    /// Starts the edge. Its task ends after [`Order::Stop`], once deliveries in flight have ended, or when
+    /// the hub is gone.
+    pub fn start(self, orders: UnboundedReceiver<Order>) -> JoinHandle<()> {
+        let cursors = self.kept.cursors.into_iter().collect();
+        let kept = self.kept.values.into_iter().collect();
+        let watchers = vec![
+            AbortOnDropHandle::new(tokio::spawn(people::run(Arc::clone(&self.side), self.people))),
+            AbortOnDropHandle::new(tokio::spawn(status::run(Arc::clone(&self.side), self.presence))),
+        ];
+        let edge = Edge {
+            side: self.side,
+            cursors,
+            kept,
+            lines: BTreeMap::new(),
+            deliveries: JoinSet::new(),
+            watchers,
+            stopping: false,
+        };
+        tokio::spawn(edge.run(orders))
+    }
+}
+
+/// One person's line, as the edge holds it.
+struct Held {
+    taken: UnboundedSender<Taken>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Edge {
+    side: Arc<Side>,
+    cursors: BTreeMap<PersonId, Time>,
+    kept: BTreeMap<Box<str>, Box<[u8]>>,
+    lines: BTreeMap<PersonId, Held>,
+    deliveries: JoinSet<()>,
+    /// Presence and people, asked again and again.
+    watchers: Vec<AbortOnDropHandle<()>>,
+    stopping: bool,
+}
+
+impl Edge {
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    // The hub is gone, so there is nobody to carry anything for.
+                    None => return,
+                },
+                Some(ended) = self.deliveries.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a delivery has died");
+                        return;
+                    }
+                }
+            }
+            if self.stopping && self.deliveries.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Deliver(delivery) => {
+                self.deliveries.spawn(delivery::run(Arc::clone(&self.side), *delivery));
+            }
+            Order::Write(ticket) => self.answer(ticket, true),
+            Order::Skip(ticket) => self.answer(ticket, false),
+            Order::Acknowledge(upstream) => {
+                if let StreamId::Mercury(person, socket) = &upstream.stream
+                    && let Some(line) = self.lines.get(person)
+                {
+                    // A line that has ended has nothing to acknowledge.
+                    let _ = line.taken.send((*socket, upstream.n));
+                }
+            }
+            Order::Hint(hint) => {
+                if self.deliveries.len() < MOST_TASKS && !self.stopping {
+                    self.deliveries.spawn(delivery::hint(Arc::clone(&self.side), hint));
+                }
+            }
+            Order::Directory(directory) => {
+                *locked(&self.side.directory) = directory;
+                if !self.stopping {
+                    self.serve();
+                }
+            }
+            Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
+            Order::Session(..) | Order::Settled(_) | Order::Kept(_) => {}
+            Order::Stop { .. } => self.stop(),
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, write: bool) {
+        if let Some(waiting) = locked(&self.side.writes).remove(&ticket) {
+            // A delivery that gave up meanwhile has said so itself.
+            let _ = waiting.send(write);
+        }
+    }
+
+    /// A line for everybody who is served, and for nobody else.
+    fn serve(&mut self) {
+        let served = self.side.served();
+        let gone: Vec<PersonId> =
+            self.lines.keys().filter(|person| !served.contains(*person)).cloned().collect();
+        for person in gone {
+            self.lines.remove(&person);
+            self.side.detach(&person);
+            self.cursors.remove(&person);
+            self.side.cloud.set_device(&person, None);
+            if let Some(device) = self.kept_device(&person) {
+                let side = Arc::clone(&self.side);
+                self.deliveries.spawn(async move { device::give_up(&side, &person, device).await });
+            }
+        }
+        for person in served {
+            if self.lines.contains_key(&person) {
+                continue;
+            }
+            let since = self.side.person(&person).and_then(|person| person.enabled_since);
+            let since = since.unwrap_or_else(|| self.side.cloud.now());
+            let cursor = self.cursors.get(&person).copied().unwrap_or(since).max(since);
+            let device = self.kept_device(&person);
+            if let Some(device) = &device {
+                self.side.cloud.set_device(&person, Some(device.url.clone()));
+            }
+            let (taken, mailbox) = mpsc::unbounded_channel();
+            let line = Line::new(Arc::clone(&self.side), person.clone(), device, cursor, mailbox);
+            let task = AbortOnDropHandle::new(tokio::spawn(line.run()));
+            self.lines.insert(person, Held { taken, _task: task });
+        }
+    }
+
+    fn kept_device(&mut self, person: &PersonId) -> Option<Device> {
+        self.kept.remove(&device::key(person)).and_then(|value| device::kept(&value))
+    }
+
+    /// The sender in Webex should hear of it from the service bot (rule 21); without one it is only logged.
+    fn undelivered(&self, entry: &Entry, reason: &str) {
+        tracing::warn!(entry = entry.id.0, sender = %entry.sender, reason, "not delivered to Jabber");
+    }
+
+    /// Sockets are dropped, not closed, and devices kept: the next run goes on with them.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.watchers.clear();
+        for (person, _) in std::mem::take(&mut self.lines) {
+            self.side.detach(&person);
+        }
+        // Without sockets no key can be fetched any more: who waits for a word need not wait.
+        locked(&self.side.writes).clear();
+    }
+}
+
+/// Hints above this many tasks are dropped.
+const MOST_TASKS: usize = 1_024;
+
+struct WebexOpener(Arc<Side>);
+
+impl Opener for WebexOpener {
+    fn open<'a>(&'a self, via: &'a PersonId, key: &'a str, jwe: &'a str) -> Opening<'a, Cleartext> {
+        self.0.keys.open(via, key, jwe)
+    }
+
+    fn recipient<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        sender: &'a PersonId,
+    ) -> Opening<'a, PersonId> {
+        Box::pin(async move {
+            let members = self.0.conversations.members(&self.0.cloud, sender, conversation).await;
+            let members = members.map_err(conversations::FindError::into_open_error)?;
+            let mut others = members.iter().filter(|member| *member != sender);
+            match (others.next(), others.next()) {
+                (Some(other), None) => Ok(other.clone()),
+                _ => Err(OpenError::Wedged("the conversation is not one of two people".into())),
+            }
+        })
+    }
+}

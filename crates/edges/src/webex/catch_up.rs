@@ -1,0 +1,204 @@
+//! A catch-up: what happened while nothing was heard, read from listings (rule 9).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use router::envelope::Via;
+use router::ids::{PersonId, Time};
+use router::inbound::Inbound;
+use tokio::time::Instant;
+use webex_api::activity::Activity;
+use webex_api::conversation::{Activities, Conversation, Get, List};
+use webex_api::{Timestamp, Url};
+
+use super::Side;
+use super::http::CloudError;
+use super::intake::{Reading, person, time};
+
+/// What a catch-up has to read.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub person: PersonId,
+    /// The trigger that it answers.
+    pub trigger: u64,
+    /// From when, in cloud time.
+    pub cursor: Time,
+    /// When the trigger was seen, in cloud time: what was published later comes by the socket.
+    pub seen: Time,
+    /// When the listing may begin.
+    pub begin: Instant,
+}
+
+/// How many activities are asked for at once.
+const PAGE: u32 = 100;
+/// The most that is asked for at once, where more than a page has one time.
+const LARGEST_PAGE: u32 = 1000;
+/// More pages than this are no listing.
+const MOST_PAGES: usize = 10_000;
+/// What is older is not carried.
+const REACH: Duration = Duration::from_secs(72 * 60 * 60);
+
+/// Why a listing could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    #[error("the listing does not end")]
+    Endless,
+    #[error("the hub has stopped")]
+    Stopped,
+}
+
+/// Reads everything since the cursor, however often it takes, and gives the new cursor.
+pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
+    tokio::time::sleep_until(task.begin).await;
+    let mut backoff = side.backoff();
+    loop {
+        let permit = side.listings.acquire().await.expect("the semaphore is never closed");
+        let start = side.cloud.now();
+        let listed = list(side, &task, start).await;
+        drop(permit);
+        match listed {
+            Ok(()) => {
+                let cursor = start.before(side.times.overlap).max(task.cursor);
+                let told = Inbound::CaughtUp(task.person.clone(), task.trigger, cursor);
+                return side.hub.take(told).await.then_some(cursor);
+            }
+            Err(ListError::Stopped) => return None,
+            Err(error) => {
+                let wait = match &error {
+                    ListError::Cloud(CloudError::Limited { after, .. }) => *after,
+                    _ => backoff.pause(side.generator.number()),
+                };
+                tracing::warn!(person = %task.person, %error, "catch-up goes on later");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// One whole listing: all clusters, all pages, all conversations that moved.
+async fn list(side: &Side, task: &Task, start: Time) -> Result<(), ListError> {
+    let since = task.cursor.max(start.before(REACH));
+    // Younger ones come by the socket, and in order; a listing may lack one and show the next.
+    let until = start.before(side.times.visibility).max(task.seen);
+    let mut clusters = VecDeque::from([None]);
+    let mut asked: BTreeSet<Url> = BTreeSet::new();
+    let mut read: BTreeSet<String> = BTreeSet::new();
+    while let Some(cluster) = clusters.pop_front() {
+        let mut page = Some(List::First { cluster, since: Some(Timestamp(since.0)) });
+        let mut pages = 0;
+        while let Some(question) = page.take() {
+            pages += 1;
+            if pages > MOST_PAGES {
+                return Err(ListError::Endless);
+            }
+            let listed = side.cloud.send_as(&task.person, question).await?;
+            for url in listed.additional_urls {
+                if asked.insert(url.clone()) {
+                    clusters.push_back(Some(url));
+                }
+            }
+            page = listed.next.map(List::Next);
+            for conversation in &listed.conversations {
+                let known = conversation.url.as_ref().map_or_else(String::new, |url| url.to_string());
+                if conversation.is_direct() && read.insert(known) {
+                    one(side, task, conversation, since, until).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One conversation: its activities from oldest to newest, then who has read how far.
+async fn one(
+    side: &Side,
+    task: &Task,
+    conversation: &Conversation,
+    since: Time,
+    until: Time,
+) -> Result<(), ListError> {
+    let Some(url) = &conversation.url else { return Ok(()) };
+    side.conversations.saw(conversation);
+    let reading = Reading {
+        socket: &task.person,
+        via: Via::CatchUp(task.trigger),
+        arrived: side.clock.now(),
+        cloud: side.cloud.now(),
+    };
+    for activity in all(side, &task.person, url, since).await? {
+        if activity.published.is_some_and(|published| time(published) > until) {
+            continue;
+        }
+        match reading.take(&activity, Some(conversation)) {
+            Ok((envelope, parts)) => take(side, Inbound::Listed(envelope, parts)).await?,
+            Err(reason) => tracing::debug!(activity = %activity.id, reason, "listed activity left out"),
+        }
+    }
+    let whole = side.cloud.send_as(&task.person, Get(url.clone())).await?;
+    for member in whole.participants() {
+        let (Some(reader), Some(last), Some(at)) =
+            (&member.id, &member.last_seen_activity, member.last_seen_activity_date)
+        else {
+            continue;
+        };
+        if time(at) >= since
+            && let Some(envelope) = reading.seen(&whole, &person(reader), last, at)
+        {
+            take(side, Inbound::Listed(envelope, Vec::new())).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn take(side: &Side, inbound: Inbound) -> Result<(), ListError> {
+    if side.hub.take(inbound).await { Ok(()) } else { Err(ListError::Stopped) }
+}
+
+/// Every activity of a conversation since a moment, oldest first, whichever way the cloud lists them.
+pub(super) async fn all(
+    side: &Side,
+    me: &PersonId,
+    conversation: &Url,
+    since: Time,
+) -> Result<Vec<Activity>, CloudError> {
+    let mut found: BTreeMap<(Time, String), Activity> = BTreeMap::new();
+    let (mut from, mut to, mut limit) = (since, None, PAGE);
+    for _ in 0..MOST_PAGES {
+        let question = Activities {
+            conversation: conversation.clone(),
+            since: Some(Timestamp(from.0)),
+            until: to.map(|to: Time| Timestamp(to.0)),
+            limit,
+        };
+        let page = side.cloud.send_as(me, question).await?;
+        if page.unreadable > 0 {
+            tracing::warn!(%conversation, count = page.unreadable, "activities that cannot be read");
+        }
+        let times: Vec<Time> = page.activities.iter().filter_map(|one| one.published).map(time).collect();
+        let before = found.len();
+        for activity in page.activities {
+            // What has no time is no entry of a listing in time.
+            let Some(published) = activity.published else { continue };
+            found.insert((time(published), activity.id.to_string()), activity);
+        }
+        let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else { break };
+        let more = page.entries >= usize::try_from(limit).unwrap_or(usize::MAX);
+        let news = found.len() > before;
+        // A full page is followed from its last time itself, since more may share it. The cloud may give
+        // fewer than asked for: then it is only the absence of news that ends a listing.
+        let stuck = !news || first == last;
+        if stuck && more && limit < LARGEST_PAGE {
+            // More entries share one time than fit into a page.
+            limit = (limit * 2).min(LARGEST_PAGE);
+        } else if !news {
+            break;
+        } else if first > last {
+            to = Some(last);
+        } else {
+            from = last;
+        }
+    }
+    Ok(found.into_values().collect())
+}

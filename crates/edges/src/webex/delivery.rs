@@ -1,0 +1,294 @@
+//! What goes to Webex: texts are sealed and posted, read marks acknowledged, typing passed on.
+
+use std::sync::Arc;
+
+use router::envelope::{Body, Link};
+use router::ids::{ActivityId, ConversationId, PersonId, Time};
+use router::inbound::{Cause, Inbound, Outcome};
+use router::outbound::{Hint, MaybeSent};
+use router::outbox::{Entry, EntryKind, EntrySummary};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use webex_api::activity::{Action, Activity, Comment, Object, Post, Target, Text, Verb};
+use webex_api::typing::{self, Typing};
+use webex_api::{Fate, Url};
+
+use super::catch_up;
+use super::conversations::{Direct, FindError};
+use super::http::CloudError;
+use super::intake::{person, time};
+use super::{Side, locked};
+use crate::jabber::OpenError;
+use crate::port::Delivery;
+
+/// Carries one delivery to its end and tells the hub.
+pub(super) async fn run(side: Arc<Side>, delivery: Delivery) {
+    let ticket = delivery.ticket;
+    let entry = &delivery.entry;
+    let outcome = match entry.kind {
+        EntryKind::Text | EntryKind::FileNotice => say(&side, &delivery).await,
+        EntryKind::Read => mark(&side, entry, &delivery.target).await,
+        EntryKind::Files | EntryKind::Edit | EntryKind::DeleteNotice => {
+            Outcome::Wedged("nothing of this kind goes to Webex".into())
+        }
+    };
+    tracing::debug!(entry = entry.id.0, ?outcome, "delivery to Webex");
+    side.hub.answer(Inbound::Receipt(ticket, outcome));
+}
+
+/// Who speaks to whom, looked up now (rule 16), and through whom keys are fetched (rule 15).
+struct Pair {
+    sender: PersonId,
+    recipient: PersonId,
+    via: PersonId,
+}
+
+fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
+    let wedged = |reason: &str| Outcome::Wedged(reason.into());
+    let recipient = entry.recipient.as_ref().ok_or_else(|| wedged("the entry names no recipient"))?;
+    let sender = side.person(&entry.sender).ok_or_else(|| wedged("the sender is not in the directory"))?;
+    let recipient = side.person(recipient).ok_or_else(|| wedged("the recipient is not in the directory"))?;
+    if !side.cloud.covers(&sender.id) {
+        return Err(wedged("there is no token for the sender"));
+    }
+    // Whoever has a socket; without one, whoever will have one.
+    let people = [&sender, &recipient];
+    let via = people
+        .iter()
+        .find(|person| side.is_attached(&person.id))
+        .or_else(|| people.iter().find(|person| person.served() && side.cloud.covers(&person.id)));
+    let via = via.ok_or_else(|| wedged("neither of the two is served"))?.id.clone();
+    Ok(Pair { sender: sender.id.clone(), recipient: recipient.id.clone(), via })
+}
+
+async fn say(side: &Side, delivery: &Delivery) -> Outcome {
+    let Delivery { ticket, entry, maybe_sent, .. } = delivery;
+    let Body::Clear(text) = &entry.body else { return Outcome::Wedged("the entry has no text".into()) };
+    let Some(iv) = &entry.iv else { return Outcome::Wedged("the entry has no IV".into()) };
+    let pair = match pair(side, entry) {
+        Ok(pair) => pair,
+        Err(outcome) => return outcome,
+    };
+    let until = Instant::now() + side.times.delivery;
+    if let MaybeSent::Since(since) = *maybe_sent {
+        // Absent counts only if the question is asked after the settle time.
+        let settled = side.clock.now() >= since.after(side.times.settle);
+        match within(until, host_cause(), question(side, entry, &pair)).await {
+            Ok(Some(link)) => return Outcome::Delivered(link),
+            Ok(None) if !settled => return Outcome::Unsettled,
+            Ok(None) => {}
+            Err(outcome) => return outcome,
+        }
+    }
+    // The key may have been changed since it was read, or the conversation be another: once more, then.
+    for last in [false, true] {
+        let prepared = prepare(side, &pair, iv, text);
+        let (direct, jwe) = match within(until, Cause::Kms, prepared).await {
+            Ok(prepared) => prepared,
+            Err(outcome) => return outcome,
+        };
+        if entry.run != side.run && !last {
+            let (word, answer) = oneshot::channel();
+            locked(&side.writes).insert(*ticket, word);
+            side.hub.answer(Inbound::Attempt(*ticket, None));
+            if answer.await != Ok(true) {
+                return Outcome::Later { cause: Cause::Conversation(direct.id()), after: None };
+            }
+        }
+        let comment = Comment { display_name: Text::new(jwe), content: None, key: direct.key.clone() };
+        match post(side, entry, &pair.sender, &direct.target, Action::Comment(comment), until).await {
+            Ok(activity) => {
+                return Outcome::Delivered(Link::Activity(
+                    ActivityId::new(activity.id.as_str()),
+                    direct.id(),
+                ));
+            }
+            Err(Refusal::Outcome(outcome)) => return outcome,
+            Err(Refusal::ReadAgain(_)) if !last => {
+                side.conversations.forget(&pair.sender, &pair.recipient);
+            }
+            Err(Refusal::ReadAgain(reason)) => return Outcome::Wedged(reason),
+        }
+    }
+    Outcome::Later { cause: Cause::Kms, after: None }
+}
+
+/// Whether an earlier attempt has arrived (rule 10): known by its id, by its IV, or by its tombstone.
+async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link>, Outcome> {
+    let asker = if side.cloud.covers(&pair.via) { &pair.via } else { &pair.sender };
+    let other = if *asker == pair.sender { &pair.recipient } else { &pair.sender };
+    let found = side.conversations.find(&side.cloud, asker, other).await.map_err(not_found)?;
+    let Some(direct) = found else { return Ok(None) };
+    let committed = side.cloud.at(entry.committed);
+    let since = committed.before(side.times.overlap);
+    let _permit = side.listings.acquire().await.expect("the semaphore is never closed");
+    let listed =
+        catch_up::all(side, asker, &direct.target.url, since).await.map_err(|error| later(&error))?;
+    let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), direct.id());
+    if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry)) {
+        return Ok(Some(link(activity)));
+    }
+    let buried = listed.iter().find(|activity| is_buried(activity, &pair.sender, committed));
+    Ok(buried.map(link))
+}
+
+fn is_ours(activity: &Activity, entry: &Entry) -> bool {
+    if activity.client_temp_id.as_ref().is_some_and(|id| id.as_str() == entry.derived.as_str()) {
+        return true;
+    }
+    let by_sender = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
+    let Some(Object::Comment { display_name: Some(text), .. }) = &activity.object else { return false };
+    by_sender.is_some_and(|actor| person(actor) == entry.sender)
+        && entry.iv.is_some()
+        && kms_client::jose::jwe::iv(text.as_str()) == entry.iv
+}
+
+/// Whether the sender has deleted something since, which may have been this.
+fn is_buried(activity: &Activity, sender: &PersonId, since: Time) -> bool {
+    let actor = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
+    activity.verb == Verb::Tombstone
+        && actor.is_some_and(|actor| person(actor) == *sender)
+        && activity.published.is_some_and(|published| time(published) >= since)
+}
+
+/// The conversation of the two, and the text sealed with its key.
+async fn prepare(
+    side: &Side,
+    pair: &Pair,
+    iv: &[u8; 12],
+    text: &str,
+) -> Result<(Arc<Direct>, String), Outcome> {
+    let other = if pair.via == pair.sender { &pair.recipient } else { &pair.sender };
+    let found = side.conversations.find(&side.cloud, &pair.via, other).await.map_err(not_found)?;
+    let direct = match found {
+        Some(direct) => direct,
+        None => {
+            let made = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other).await;
+            made.map_err(not_found)?
+        }
+    };
+    let sealed = side.keys.seal(&pair.via, direct.key.as_str(), iv, text).await.map_err(not_sealed)?;
+    Ok((direct, sealed))
+}
+
+/// Why a POST was not carried out.
+enum Refusal {
+    Outcome(Outcome),
+    /// What we know of the conversation may be out of date; if it is not, this is final.
+    ReadAgain(Box<str>),
+}
+
+async fn post(
+    side: &Side,
+    entry: &Entry,
+    actor: &PersonId,
+    target: &Target,
+    action: Action,
+    until: Instant,
+) -> Result<Activity, Refusal> {
+    let unusable = |_| Refusal::Outcome(Outcome::Wedged("an id that cannot be written".into()));
+    let post = Post {
+        target: target.clone(),
+        actor: actor.as_str().parse().map_err(unusable)?,
+        client_temp_id: entry.derived.as_str().parse().map_err(unusable)?,
+        action,
+    };
+    let sent = timeout_at(until.max(Instant::now() + side.times.delivery), side.cloud.send_as(actor, post));
+    let Ok(sent) = sent.await else { return Err(Refusal::Outcome(Outcome::Unknown)) };
+    sent.map_err(|error| {
+        if !error.is_refusal() {
+            return Refusal::Outcome(Outcome::Unknown);
+        }
+        let Some(api) = error.api() else { return Refusal::Outcome(later(&error)) };
+        match (api.fate(), api.status().map(|status| status.as_u16())) {
+            (Fate::NewKey, _) => Refusal::ReadAgain("the conversation's key changes again and again".into()),
+            // Something is there already: perhaps this very post.
+            (_, Some(409)) => Refusal::Outcome(Outcome::Unknown),
+            (Fate::Refused, Some(status)) => {
+                Refusal::ReadAgain(format!("the conversation service answered {status}").into())
+            }
+            _ => Refusal::Outcome(later(&error)),
+        }
+    })
+}
+
+/// A read mark, as the reader. It can be repeated without harm, so nothing is asked before.
+async fn mark(side: &Side, entry: &Entry, target: &[EntrySummary]) -> Outcome {
+    // Of several parts the last one that has arrived is what was read.
+    let read = target.iter().rev().find_map(EntrySummary::activity);
+    let Some((activity, conversation)) = read else {
+        return Outcome::Uncarried("what was read has no activity".into());
+    };
+    if !side.cloud.covers(&entry.carrier) {
+        return Outcome::Uncarried("there is no token for the reader".into());
+    }
+    let (Some(target), Ok(id)) = (bare_target(&conversation), activity.as_str().parse()) else {
+        return Outcome::Wedged("the activity has no usable name".into());
+    };
+    let until = Instant::now() + side.times.delivery;
+    match post(side, entry, &entry.carrier, &target, Action::Acknowledge { id }, until).await {
+        Ok(_) => Outcome::Delivered(Link::Activity(activity, conversation)),
+        Err(Refusal::ReadAgain(reason)) => Outcome::Wedged(reason),
+        Err(Refusal::Outcome(outcome)) => outcome,
+    }
+}
+
+/// A conversation by its address alone: its id is the address's last part.
+fn bare_target(conversation: &ConversationId) -> Option<Target> {
+    let url: Url = conversation.as_str().parse().ok()?;
+    let id = url.as_str().trim_end_matches('/').rsplit('/').next()?.parse().ok()?;
+    Some(Target { id, url, kms_resource_object_url: None })
+}
+
+/// Passes on that somebody types in Jabber, if the two have a conversation.
+pub(super) async fn hint(side: Arc<Side>, hint: Hint) {
+    let Hint::TypingInWebex { from, to, active } = hint else { return };
+    if !side.cloud.covers(&from) {
+        return;
+    }
+    let passed = async {
+        let Ok(Some(direct)) = side.conversations.find(&side.cloud, &from, &to).await else { return };
+        let typing = Typing {
+            url: direct.target.url.clone(),
+            conversation: direct.target.id.clone(),
+            state: if active { typing::State::Typing } else { typing::State::Paused },
+        };
+        if let Err(error) = side.cloud.send_as(&from, typing).await {
+            tracing::debug!(%from, %error, "typing not passed on");
+        }
+    };
+    // One that would come late is not missed.
+    let _ = tokio::time::timeout(side.times.delivery, passed).await;
+}
+
+/// What takes longer than a delivery may wait is in the way of it (rule 14).
+async fn within<T>(
+    until: Instant,
+    cause: Cause,
+    work: impl Future<Output = Result<T, Outcome>>,
+) -> Result<T, Outcome> {
+    timeout_at(until, work).await.unwrap_or(Err(Outcome::Later { cause, after: None }))
+}
+
+fn host_cause() -> Cause {
+    Cause::Host("conversation".into())
+}
+
+fn later(error: &CloudError) -> Outcome {
+    let (cause, after) = error.cause();
+    Outcome::Later { cause, after }
+}
+
+fn not_found(error: FindError) -> Outcome {
+    match error {
+        FindError::Cloud(error @ CloudError::Limited { .. }) => later(&error),
+        error => not_sealed(error.into_open_error()),
+    }
+}
+
+fn not_sealed(error: OpenError) -> Outcome {
+    match error {
+        OpenError::Later(cause) => Outcome::Later { cause, after: None },
+        OpenError::Wedged(reason) => Outcome::Wedged(reason),
+    }
+}

@@ -1,0 +1,186 @@
+//! Who is whom: people of the cloud with their licences, joined with the JIDs that IM and Presence knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router::ids::JabberId;
+use router::inbound::{Facts, Inbound, PersonFacts};
+use webex_api::auth::AccessToken;
+use webex_api::client::BoxFuture;
+use webex_api::people::{List, Lookup, Person};
+use webex_api::{OrgId, PersonId};
+
+use super::Side;
+use super::http::CloudError;
+use super::intake::person;
+
+/// Why JIDs could not be read, in the reader's words.
+pub type JidsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads the JIDs of everybody whom IM and Presence homes here.
+pub trait Jids: fmt::Debug + Send + Sync {
+    /// Bare JIDs by mail address, both prepared and in lower case.
+    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, JabberId>, JidsError>>;
+}
+
+/// Where the directory comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Pages of the organization's people, and JIDs from IM and Presence.
+    Licences {
+        /// An administrator's token.
+        admin: AccessToken,
+        /// The licence that entitles for Hybrid Message.
+        license: Box<str>,
+        /// Where the JIDs are read.
+        jids: Arc<dyn Jids>,
+    },
+    /// A table; only the person ids are asked for.
+    Table {
+        /// Bare JID, mail address in lower case, and whether the person is enabled.
+        rows: Vec<(JabberId, String, bool)>,
+        /// Any token that may look addresses up.
+        token: AccessToken,
+    },
+}
+
+/// How the directory is kept up to date.
+#[derive(Clone, Debug)]
+pub struct PeopleConfig {
+    /// Where it comes from.
+    pub source: Source,
+    /// Our organization: nobody else is served.
+    pub organization: OrgId,
+    /// How often it is read; after a failure it is tried again sooner.
+    pub refresh: Duration,
+}
+
+/// Why the directory could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// The cloud did not tell.
+    #[error("people of the cloud cannot be read")]
+    Cloud(#[from] CloudError),
+    /// IM and Presence did not tell.
+    #[error("JIDs cannot be read")]
+    Jids(#[source] JidsError),
+}
+
+/// The cloud's page size for people.
+const PAGE: u32 = 100;
+/// Particular people in one question.
+const BY_ID: usize = 85;
+/// Addresses in one question.
+const LOOKUPS: usize = 100;
+/// After a failure.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Reads the directory again and again.
+pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
+    loop {
+        let wait = match read(&side, &config).await {
+            Ok(people) => {
+                tracing::debug!(people = people.len(), "directory read");
+                let facts = Facts { people, complete: true };
+                if !side.hub.take(Inbound::Directory(facts)).await {
+                    return;
+                }
+                config.refresh
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "directory not read");
+                side.scale().of(AGAIN).min(config.refresh)
+            }
+        };
+        tokio::time::sleep(side.generator.jittered(wait)).await;
+    }
+}
+
+/// One complete reading.
+async fn read(side: &Side, config: &PeopleConfig) -> Result<Vec<PersonFacts>, PeopleError> {
+    match &config.source {
+        Source::Licences { admin, license, jids } => {
+            let people = everybody(side, admin).await?;
+            let jids = jids.read().await.map_err(PeopleError::Jids)?;
+            Ok(people.iter().map(|person| join(side, person, license, &jids, &config.organization)).collect())
+        }
+        Source::Table { rows, token } => table(side, rows, token).await,
+    }
+}
+
+/// All pages, and then by id those whom we know and who were on none: only what is said of a person
+/// disables the person (rule 16).
+async fn everybody(side: &Side, admin: &AccessToken) -> Result<Vec<Person>, CloudError> {
+    let mut people: Vec<Person> = Vec::new();
+    let mut next = Some(List::First { max: PAGE });
+    while let Some(question) = next.take() {
+        let page = side.cloud.send(question, Some(admin)).await?;
+        if page.unreadable > 0 {
+            tracing::warn!(count = page.unreadable, "people that cannot be read");
+        }
+        people.extend(page.people);
+        next = page.next.map(List::Next);
+    }
+    let told: BTreeSet<&PersonId> = people.iter().map(|person| &person.id).collect();
+    let directory = side.directory();
+    let known = directory.people().filter_map(|known| known.id.as_str().parse().ok());
+    let missing: Vec<PersonId> = known.filter(|id: &PersonId| !told.contains(id)).collect();
+    for some in missing.chunks(BY_ID) {
+        people.extend(side.cloud.send(List::ById(some.to_vec()), Some(admin)).await?.people);
+    }
+    Ok(people)
+}
+
+fn join(
+    side: &Side,
+    read: &Person,
+    license: &str,
+    jids: &BTreeMap<String, JabberId>,
+    organization: &OrgId,
+) -> PersonFacts {
+    let mails: Vec<String> = read.emails.iter().map(|mail| mail.to_lowercase()).collect();
+    let id = person(&read.id);
+    let mail = mails.first().cloned().unwrap_or_default();
+    PersonFacts {
+        ours: read.org_id.as_ref() == Some(organization),
+        jid: mails.iter().find_map(|mail| jids.get(mail)).cloned(),
+        name: read.display_name.as_deref().unwrap_or(&mail).into(),
+        enabled: read.licenses.iter().flatten().any(|held| held == license),
+        pending: read.invite_pending,
+        token: side.cloud.covers(&id),
+        mail: mail.into(),
+        id,
+    }
+}
+
+async fn table(
+    side: &Side,
+    rows: &[(JabberId, String, bool)],
+    token: &AccessToken,
+) -> Result<Vec<PersonFacts>, PeopleError> {
+    let mut people = Vec::new();
+    for some in rows.chunks(LOOKUPS) {
+        let emails = some.iter().map(|(_, mail, _)| mail.clone()).collect();
+        let found = side.cloud.send(Lookup { emails }, Some(token)).await?;
+        for (jid, mail, enabled) in some {
+            let Some(id) = found.get(mail).map(person) else {
+                tracing::warn!(%jid, "nobody in the cloud has this person's address");
+                continue;
+            };
+            people.push(PersonFacts {
+                ours: true,
+                jid: Some(jid.clone()),
+                name: mail.split('@').next().unwrap_or(mail).into(),
+                mail: mail.as_str().into(),
+                enabled: *enabled,
+                pending: false,
+                token: side.cloud.covers(&id),
+                id,
+            });
+        }
+    }
+    Ok(people)
+}

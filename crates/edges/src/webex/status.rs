@@ -1,0 +1,127 @@
+//! Presence of everybody who is served: read every ten minutes in batches, and followed in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use presence_map::Status as Shown;
+use router::ids::PersonId;
+use router::inbound::{Inbound, Observation};
+use tokio::time::Instant;
+use webex_api::presence::{List, MAX_SUBJECTS, Presence, Status, Subscribe};
+
+use super::Side;
+use super::http::CloudError;
+use super::intake::{person, time};
+
+/// How presence is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct PresenceConfig {
+    /// How often everybody is read; 10 min.
+    pub poll: Duration,
+    /// Whether changes are subscribed to as well.
+    pub subscribe: bool,
+}
+
+/// A subscription outlives the poll that renews it by this.
+const SPARE: Duration = Duration::from_secs(60);
+/// From one question to the next, so that the organization is not asked at once.
+const BETWEEN: Duration = Duration::from_millis(200);
+/// How soon people are looked for who have come since the last poll, and somebody to ask as.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What the cloud says about one person, in the router's terms.
+pub(super) fn observation(presence: &Presence, side: &Side) -> Observation {
+    let subject = person(&presence.subject);
+    let status = match &presence.status {
+        Some(Status::DoNotDisturb) => Shown::DoNotDisturb,
+        Some(Status::OutOfOffice) => Shown::OutOfOffice,
+        // What a person hides, the cloud does not know.
+        None | Some(Status::Unknown) => Shown::Hidden,
+        Some(_) => Shown::ByActivity,
+    };
+    let ours = side.cloud.device(&subject);
+    let by_our_device =
+        ours.is_some_and(|ours| presence.last_seen_device_url.as_deref() == Some(ours.as_str()));
+    Observation {
+        person: subject,
+        status,
+        last_active: presence.last_active.map(time),
+        by_our_device,
+        at: side.cloud.now(),
+    }
+}
+
+/// Reads everybody's presence again and again, spread over the time of a poll.
+pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
+    let mut read: std::collections::BTreeMap<PersonId, Instant> = std::collections::BTreeMap::new();
+    loop {
+        let served = side.served();
+        read.retain(|person, _| served.contains(person));
+        let now = Instant::now();
+        let mut due: Vec<PersonId> =
+            served.into_iter().filter(|person| read.get(person).is_none_or(|at| *at <= now)).collect();
+        due.truncate(MAX_SUBJECTS);
+        let Some(asker) =
+            due.iter().find(|person| side.is_attached(person)).cloned().or_else(|| side.any_attached())
+        else {
+            tokio::time::sleep(side.scale().of(LOOK)).await;
+            continue;
+        };
+        if due.is_empty() {
+            tokio::time::sleep(side.scale().of(LOOK)).await;
+            continue;
+        }
+        match batch(&side, &asker, &due, config).await {
+            Ok(seen) => {
+                if !side.hub.take(Inbound::Statuses(seen)).await {
+                    return;
+                }
+                tokio::time::sleep(side.scale().of(BETWEEN)).await;
+                for person in due {
+                    // Jitter parts those who came together.
+                    read.insert(person, now + side.generator.jittered(config.poll));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "presence not read");
+                let wait = match error {
+                    CloudError::Limited { after, .. } => after,
+                    _ => side.scale().of(Duration::from_secs(10)),
+                };
+                tokio::time::sleep(side.generator.jittered(wait)).await;
+            }
+        }
+    }
+}
+
+/// One question about at most fifty people.
+async fn batch(
+    side: &Side,
+    asker: &PersonId,
+    people: &[PersonId],
+    config: PresenceConfig,
+) -> Result<Vec<Observation>, CloudError> {
+    let mut subjects: Vec<webex_api::PersonId> =
+        people.iter().filter_map(|person| person.as_str().parse().ok()).collect();
+    let mut seen = Vec::new();
+    if config.subscribe {
+        let subscribe = Subscribe { subjects: subjects.clone(), ttl: config.poll + SPARE };
+        match side.cloud.send_as(asker, subscribe).await {
+            Ok(answers) => {
+                for answer in answers.into_iter().filter(|answer| answer.response_code == 200) {
+                    if let Some(presence) = answer.status {
+                        subjects.retain(|subject| *subject != answer.subject);
+                        seen.push(observation(&presence, side));
+                    }
+                }
+            }
+            Err(error @ (CloudError::Limited { .. } | CloudError::Token { .. })) => return Err(error),
+            Err(error) => tracing::debug!(%error, "presence cannot be subscribed to"),
+        }
+    }
+    if !subjects.is_empty() {
+        let told = side.cloud.send_as(asker, List { subjects }).await?;
+        seen.extend(told.iter().map(|presence| observation(presence, side)));
+    }
+    Ok(seen)
+}
