@@ -23,6 +23,8 @@ pub const TRUSTED_SECRET: &str = "lab-trusted-secret";
 pub const SERVICE_JID: &str = "connector-service@lab.example";
 /// Its password.
 pub const SERVICE_PASSWORD: &str = "lab-service-secret";
+/// What signs users' tokens on link C.
+pub const TOKEN_KEY: &str = "lab-token-key";
 /// The AXL account.
 pub const AXL_USER: &str = "lab-axl";
 /// Its password.

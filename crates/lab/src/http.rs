@@ -40,6 +40,11 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Whether a built-in person's client asks.
+    pub(crate) fn is_puppet(&self) -> bool {
+        self.header("user-agent") == Some(crate::cloud::PUPPET)
+    }
+
     /// The body as JSON; an empty one counts as `{}`.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Answer> {
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
@@ -60,11 +65,6 @@ impl Call {
     /// A query parameter that is a number.
     pub(crate) fn number(&self, name: &str) -> Option<i64> {
         self.query.get(name)?.parse().ok()
-    }
-
-    /// Whether a query parameter is `true`.
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        self.query.get(name).is_some_and(|value| value == "true")
     }
 
     /// The segments of the path as text slices, to match on.

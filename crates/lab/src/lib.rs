@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cloud;
+pub mod control;
 pub mod ctx;
 pub mod endpoints;
 pub mod fault;
@@ -10,7 +11,12 @@ mod http;
 pub mod idle;
 pub mod imp;
 pub mod kms;
+pub mod launch;
 pub mod net;
 pub mod options;
 pub mod people;
 pub mod seen;
+mod settings;
+pub mod tls;
+
+pub use crate::launch::{Lab, LabError};

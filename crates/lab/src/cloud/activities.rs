@@ -176,7 +176,9 @@ impl Cloud {
         let me = self.caller(call)?;
         let mut body: Value = call.json()?;
         let faults = &self.ctx.faults;
-        if let Some(answer) = self.spoiled("post", Some(&me.name)) {
+        if !call.is_puppet()
+            && let Some(answer) = self.spoiled("post", Some(&me.name))
+        {
             let answer = answer.await;
             if answer.status.is_server_error() && faults.is_on("late-post") && self.ctx.rng.below(2) == 0 {
                 self.store_late(&me, call, conversation, body);
@@ -186,9 +188,13 @@ impl Cloud {
         let (done, stored) = oneshot::channel();
         let cloud = Arc::clone(self);
         let device = call.header("cisco-device-url").map(str::to_owned);
+        let hit = |name| !call.is_puppet() && faults.hit(name, Some(&me.name));
+        let (stalled, lost) = (hit("post-stall"), hit("post-lost-answer"));
+        let rotated = if call.is_puppet() { None } else { self.rotated(&me, conversation, &body) };
+        if let Some(refusal) = rotated {
+            return Err(refusal);
+        }
         let conversation = conversation.to_owned();
-        let stalled = faults.hit("post-stall", Some(&me.name));
-        let lost = faults.hit("post-lost-answer", Some(&me.name));
         let held = self.ctx.idle.hold();
         self.ctx.spawn(async move {
             let _held = held;
@@ -239,9 +245,6 @@ impl Cloud {
     ) -> Handled {
         let verb = text(&body["verb"]).ok_or_else(|| bad("The activity has no verb."))?;
         let now = self.ctx.clock.now();
-        if let Some(refusal) = self.rotated(me, conversation, &verb, now) {
-            return Err(refusal);
-        }
         // The key service is asked only for who is in the conversation.
         self.state().conversations.of_member(conversation, &me.person_id).ok_or_else(not_found)?;
         let relayed = self.relay(&body, me)?;
@@ -297,10 +300,11 @@ impl Cloud {
     }
 
     /// Rotates the conversation's key where a fault asks for it, and refuses the post as the cloud would.
-    fn rotated(&self, me: &Person, conversation: &str, verb: &str, now: Time) -> Option<Answer> {
-        if verb != "post" && verb != "share" {
+    fn rotated(&self, me: &Person, conversation: &str, body: &Value) -> Option<Answer> {
+        if body["verb"] != "post" && body["verb"] != "share" {
             return None;
         }
+        let now = self.ctx.clock.now();
         let required = self.ctx.faults.hit("post-rotate-1400087", Some(&me.name));
         if !required && !self.ctx.faults.hit("post-rotate-1409004", Some(&me.name)) {
             return None;
@@ -472,11 +476,9 @@ impl Cloud {
                 }
             }
             "delete" => object["verb"] = "tombstone".into(),
-            "update" | "updateKey" | "hide" | "unhide" | "tag" | "untag" => {
-                if object["objectType"] == "conversation" {
-                    object["activities"] = json!({"items": []});
-                    object["participants"] = json!({"items": []});
-                }
+            _ if object["objectType"] == "conversation" => {
+                object["activities"] = json!({"items": []});
+                object["participants"] = json!({"items": []});
             }
             _ => {}
         }

@@ -360,7 +360,7 @@ impl Cloud {
         now: Time,
     ) -> (Map<String, Value>, Vec<super::activities::Event>) {
         state.conversations_made += 1;
-        let second = self.ctx.faults.is_on("second-cluster") && state.conversations_made % 2 == 0;
+        let second = self.ctx.faults.is_on("second-cluster") && state.conversations_made.is_multiple_of(2);
         let id = self.ctx.rng.uuid();
         let locked = tags.contains(LOCKED);
         let mut conversation = Conversation {

@@ -16,7 +16,7 @@ const MESSAGES: usize = 50;
 
 impl Cloud {
     pub(crate) async fn encryption(self: &Arc<Self>, call: &Call, path: &[&str]) -> Handled {
-        self.may_spoil("kms", Some(call)).await?;
+        self.may_spoil("kms", call).await?;
         match (call.method.as_str(), path) {
             ("GET", ["kms", user]) => {
                 let me = self.caller(call)?;
@@ -46,28 +46,30 @@ impl Cloud {
         }
         let faults = &self.ctx.faults;
         let who = Some(me.name.as_str());
+        let hit = |name| !call.is_puppet() && faults.hit(name, who);
         for message in messages {
-            if faults.hit("kms-forget", who) {
+            if hit("kms-forget") {
                 self.kms.forget_all();
             }
             let now = self.ctx.clock.now();
             let unknown = faults.is_on("kms-refuse-unknown");
-            let deny = || faults.hit("kms-deny-key", who);
+            let deny = || hit("kms-deny-key");
             let trusted = |asker: &_| self.trusts(asker);
             let Reply::To { device, mut message } =
                 self.kms.message(&message, now, &self.ctx.rng, unknown, &deny, &trusted)
             else {
                 continue;
             };
-            if faults.hit("kms-drop", who) {
+            if hit("kms-drop") {
                 continue;
             }
-            if faults.hit("kms-garble", who) {
+            if hit("kms-garble") {
                 let last = if message.ends_with('A') { 'B' } else { 'A' };
                 message.pop();
                 message.push(last);
             }
-            let delay = faults.hit_value("kms-delay", who, 3_000).unwrap_or(0);
+            let delay = if call.is_puppet() { None } else { faults.hit_value("kms-delay", who, 3_000) };
+            let delay = delay.unwrap_or(0);
             let delay = self.ctx.clock.scaled(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
             let data = Arc::new(json!({
                 "eventType": "encryption.kms_message",

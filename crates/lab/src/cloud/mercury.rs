@@ -97,7 +97,8 @@ pub(crate) struct Frame {
     data: Arc<Value>,
     /// Whether it is an activity; only those are lost and repeated by faults, and only those count as undelivered.
     activity: bool,
-    held: Option<Held>,
+    /// It counts as undelivered until this is dropped.
+    _held: Option<Held>,
 }
 
 /// What a socket's task is asked to do.
@@ -124,7 +125,7 @@ impl Cloud {
     pub(crate) fn notify_device(&self, id: &str, conversation: Option<&str>, data: Arc<Value>, due: Time) {
         let activity = data["eventType"] == "conversation.activity";
         let frame =
-            Frame { id: self.ctx.rng.uuid(), data, activity, held: activity.then(|| self.ctx.idle.hold()) };
+            Frame { id: self.ctx.rng.uuid(), data, activity, _held: activity.then(|| self.ctx.idle.hold()) };
         let overtaking = self.ctx.faults.is_on("overtaking");
         let mut state = self.state();
         let Some(device) = state.devices.devices.get_mut(id) else { return };
@@ -147,7 +148,7 @@ impl Cloud {
                     device.waiting.pop_front();
                 }
                 // Nobody waits for a device that may never come back.
-                device.waiting.push_back(Frame { held: None, ..frame });
+                device.waiting.push_back(Frame { _held: None, ..frame });
             }
         }
     }
@@ -163,13 +164,14 @@ impl Cloud {
 
     /// `GET /v1/apps/wx2/registrations/{id}/messages`: the upgrade.
     pub(crate) fn mercury(self: &Arc<Self>, call: &mut Call, id: &str) -> Handled {
-        let owner = {
+        let found = {
             let state = self.state();
-            state.devices.devices.get(id).map(|device| device.registration.owner.clone())
+            let registration = state.devices.devices.get(id).map(|device| &device.registration);
+            registration.map(|registration| (registration.owner.clone(), registration.is_puppet()))
         };
-        let owner =
-            owner.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, 1_404_002, "Device not found."))?;
-        if let Some(status) = self.ctx.faults.hit_value("mercury-refuse", Some(&owner), 503) {
+        let (owner, puppet) =
+            found.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, 1_404_002, "Device not found."))?;
+        if !puppet && let Some(status) = self.ctx.faults.hit_value("mercury-refuse", Some(&owner), 503) {
             let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
             return Err(Answer::error(
                 status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
@@ -194,9 +196,17 @@ impl Cloud {
                     let stream =
                         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
                             .await;
-                    Line { cloud, device: id, owner, stream, sequence: 0, unacknowledged: Vec::new() }
-                        .run()
-                        .await;
+                    Line {
+                        cloud,
+                        device: id,
+                        owner,
+                        puppet,
+                        stream,
+                        sequence: 0,
+                        unacknowledged: Vec::new(),
+                    }
+                    .run()
+                    .await;
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not upgraded"),
             }
@@ -213,6 +223,8 @@ struct Line {
     cloud: Arc<Cloud>,
     device: String,
     owner: String,
+    /// A built-in person's, which no fault touches.
+    puppet: bool,
     stream: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>,
     sequence: u64,
     /// What was written and not acknowledged, in the order written.
@@ -228,6 +240,11 @@ enum End {
 }
 
 impl Line {
+    /// Whether a fault spoils this occasion, and the number that it takes.
+    fn hit(&self, name: &str, default: i64) -> Option<i64> {
+        if self.puppet { None } else { self.cloud.ctx.faults.hit_value(name, Some(&self.owner), default) }
+    }
+
     async fn run(mut self) {
         let end = match self.authorize().await {
             Ok(()) => self.serve().await,
@@ -259,8 +276,7 @@ impl Line {
             }
         })
         .await;
-        let faults = &self.cloud.ctx.faults;
-        if let Some(code) = faults.hit_value("mercury-reject", Some(&self.owner), 4401) {
+        if let Some(code) = self.hit("mercury-reject", 4401) {
             return Err(End::Close(u16::try_from(code).unwrap_or(4401), "rejected".to_owned()));
         }
         match authorized {
@@ -324,7 +340,7 @@ impl Line {
         order: &mut u64,
     ) -> End {
         let clock = self.cloud.ctx.clock.clone();
-        if !self.cloud.ctx.faults.hit("mercury-unready", Some(&self.owner)) {
+        if self.hit("mercury-unready", 0).is_none() {
             let ready = json!({"eventType": "mercury.buffer_state"});
             let id = self.cloud.ctx.rng.uuid();
             if let Err(end) = self.event(&id, &ready).await {
@@ -364,7 +380,6 @@ impl Line {
 
     async fn incoming(&mut self, text: &str) -> Result<(), End> {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return Ok(()) };
-        let faults = &self.cloud.ctx.faults;
         match frame["type"].as_str() {
             Some("ack") => {
                 if let Some(id) = frame["messageId"].as_str() {
@@ -373,10 +388,10 @@ impl Line {
                 Ok(())
             }
             Some("ping") => {
-                if faults.hit("mercury-no-pong", Some(&self.owner)) {
+                if self.hit("mercury-no-pong", 0).is_some() {
                     return Ok(());
                 }
-                let id = if faults.hit("mercury-wrong-pong", Some(&self.owner)) {
+                let id = if self.hit("mercury-wrong-pong", 0).is_some() {
                     Value::from(self.cloud.ctx.rng.uuid())
                 } else {
                     frame["id"].clone()
@@ -390,14 +405,13 @@ impl Line {
 
     async fn poked(&mut self) -> Result<(), End> {
         let cloud = Arc::clone(&self.cloud);
-        let faults = &cloud.ctx.faults;
-        if let Some(code) = faults.hit_value("mercury-close", Some(&self.owner), 1001) {
+        if let Some(code) = self.hit("mercury-close", 1001) {
             return Err(End::Close(u16::try_from(code).unwrap_or(1001), "on purpose".to_owned()));
         }
-        if faults.hit("mercury-cut", Some(&self.owner)) {
+        if self.hit("mercury-cut", 0).is_some() {
             return Err(End::Gone);
         }
-        if faults.hit("mercury-shutdown", Some(&self.owner)) {
+        if self.hit("mercury-shutdown", 0).is_some() {
             if let Some(device) = cloud.state().devices.devices.get_mut(&self.device)
                 && let Some(socket) = &mut device.socket
             {
@@ -409,10 +423,10 @@ impl Line {
     }
 
     async fn deliver(&mut self, frame: Frame) -> Result<(), End> {
-        let cloud = Arc::clone(&self.cloud);
-        let hit = |name| frame.activity && cloud.ctx.faults.hit(name, Some(&self.owner));
-        let (lost, silent, twice) =
-            (hit("mercury-lose"), hit("mercury-lose-silently"), hit("mercury-repeat"));
+        let (lost, silent, twice) = {
+            let hit = |name| frame.activity && self.hit(name, 0).is_some();
+            (hit("mercury-lose"), hit("mercury-lose-silently"), hit("mercury-repeat"))
+        };
         if lost {
             self.sequence += 1;
         }
@@ -473,7 +487,7 @@ impl Line {
                 Some(socket) => {
                     let _ = socket.outgoing.try_send(Outgoing::Frame(frame, Time::default()));
                 }
-                None => device.waiting.push_back(Frame { held: None, ..frame }),
+                None => device.waiting.push_back(Frame { _held: None, ..frame }),
             }
         }
     }

@@ -49,6 +49,11 @@ pub(crate) const FAULTS: &[Kind] = faults! {
 /// The faults of single endpoints.
 pub(crate) const MORE_FAULTS: &[Kind] = &[
     Kind { name: "unauthorized", explanation: "A valid token is refused with 401.", unkind: false },
+    Kind {
+        name: "revoke",
+        explanation: "All tokens of whoever asks something are revoked; puppets' have been used by then.",
+        unkind: false,
+    },
     Kind { name: "device-limit", explanation: "A person counts as having too many devices.", unkind: false },
     Kind {
         name: "device-gone",
@@ -92,12 +97,12 @@ impl Cloud {
         })
     }
 
-    /// Spoils a request or slows it down, if it is to be. `call` tells whose it is.
-    pub(crate) async fn may_spoil(&self, what: &str, call: Option<&Call>) -> Result<(), Answer> {
-        let person = match call {
-            Some(call) => self.caller(call).ok().map(|person| person.name),
-            None => None,
-        };
+    /// Spoils a request or slows it down, if it is to be; never a puppet's.
+    pub(crate) async fn may_spoil(&self, what: &str, call: &Call) -> Result<(), Answer> {
+        if call.is_puppet() {
+            return Ok(());
+        }
+        let person = self.caller_name(call);
         if let Some(answer) = self.spoiled(what, person.as_deref()) {
             return Err(answer.await);
         }

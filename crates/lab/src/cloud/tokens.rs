@@ -119,7 +119,25 @@ impl Cloud {
             Bearer::Person(name) => Some(name.as_str()),
             _ => None,
         };
-        if self.ctx.faults.hit("unauthorized", name) { Err(unauthorized()) } else { Ok(bearer) }
+        if !call.is_puppet() {
+            if let Some(name) = name.filter(|name| self.ctx.faults.hit("revoke", Some(name))) {
+                self.state().tokens.revoke_all(name);
+                return Err(unauthorized());
+            }
+            if self.ctx.faults.hit("unauthorized", name) {
+                return Err(unauthorized());
+            }
+        }
+        Ok(bearer)
+    }
+
+    /// The short name of whom a request speaks for, where it speaks for a person.
+    pub(crate) fn caller_name(&self, call: &Call) -> Option<String> {
+        let token = call.header("authorization")?.strip_prefix("Bearer ")?;
+        match self.token_bearer(token.trim())? {
+            Bearer::Person(name) => Some(name),
+            Bearer::Machine | Bearer::Admin => None,
+        }
     }
 
     /// Whom an access token speaks for.

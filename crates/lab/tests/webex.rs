@@ -1,0 +1,137 @@
+//! Built-in people use Webex among themselves: no connector, everything through the cloud's own doors.
+
+use std::time::Duration;
+
+use lab::{
+    Lab,
+    clock::Time,
+    net::{Network, Pipes},
+    options::Options,
+    people::{Act, What},
+    seen::{App, Client, Direction, Kind, Line},
+};
+
+/// A lab in memory with a paused clock; `kind` switches off what is unkind.
+async fn lab(kind: bool, seed: u64) -> Lab {
+    let state = std::env::temp_dir().join(format!("lab-test-{}-{seed}-{kind}", std::process::id()));
+    let options = Options { stand_ins: true, kind, seed, state: Some(state), ..Options::default() };
+    Lab::start_on(options, Network::Pipes(Pipes::default()), Time(1_714_557_600_000)).await.unwrap()
+}
+
+fn webex(name: &str) -> Client {
+    Client::new(name, App::Webex)
+}
+
+async fn say(lab: &Lab, from: &str, to: &str, text: &str) -> String {
+    lab.ctx().puppets.get(&webex(from)).unwrap().say(to, text).await.unwrap()
+}
+
+async fn act(lab: &Lab, who: &str, act: Act) {
+    lab.ctx().puppets.get(&webex(who)).unwrap().act(&act).await.unwrap();
+}
+
+async fn settle(lab: &Lab) {
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if lab.is_idle().await {
+            return;
+        }
+    }
+    panic!("the lab is never idle");
+}
+
+fn seen(lab: &Lab, name: &str) -> Vec<Line> {
+    lab.ctx().seen.after(&webex(name), 0)
+}
+
+fn texts(lines: &[Line], dir: Direction) -> Vec<&str> {
+    lines
+        .iter()
+        .filter(|line| line.dir == dir && line.kind == Kind::Message)
+        .map(|line| line.text.as_str())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_people_talk_and_both_see_both_halves_once() {
+    for kind in [true, false] {
+        let lab = lab(kind, 1).await;
+        for n in 0..5 {
+            say(&lab, "alice", "bob", &format!("a{n}")).await;
+            say(&lab, "bob", "alice", &format!("b{n}")).await;
+        }
+        settle(&lab).await;
+        let (alice, bob) = (seen(&lab, "alice"), seen(&lab, "bob"));
+        assert_eq!(texts(&bob, Direction::In), ["a0", "a1", "a2", "a3", "a4"], "kind: {kind}");
+        assert_eq!(texts(&alice, Direction::In), ["b0", "b1", "b2", "b3", "b4"], "kind: {kind}");
+        assert_eq!(texts(&alice, Direction::Out), texts(&bob, Direction::In));
+        assert!(alice.iter().all(|line| line.peer == "bob") && bob.iter().all(|line| line.peer == "alice"));
+        assert!(seen(&lab, "carol").is_empty());
+        lab.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_create_the_same_conversation_at_once() {
+    let lab = lab(false, 2).await;
+    let (one, other) =
+        tokio::join!(say(&lab, "carol", "dave", "from carol"), say(&lab, "dave", "carol", "from dave"));
+    assert_ne!(one, other);
+    settle(&lab).await;
+    for name in ["carol", "dave"] {
+        let lines = seen(&lab, name);
+        let mut all: Vec<&str> =
+            lines.iter().filter(|l| l.kind == Kind::Message).map(|l| l.text.as_str()).collect();
+        all.sort_unstable();
+        assert_eq!(all, ["from carol", "from dave"], "{name}");
+    }
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_typing_editing_deleting_and_files_reach_the_other() {
+    let lab = lab(false, 3).await;
+    let id = say(&lab, "alice", "erin", "first").await;
+    settle(&lab).await;
+    act(&lab, "erin", Act { id: id.clone(), ..Act::new(What::Read) }).await;
+    act(&lab, "erin", Act { id: "alice".into(), ..Act::new(What::Typing) }).await;
+    act(&lab, "alice", Act { id: id.clone(), text: "second".into(), ..Act::new(What::Edit) }).await;
+    act(&lab, "alice", Act { id: id.clone(), ..Act::new(What::Delete) }).await;
+    let file = Act {
+        to: Some("erin".into()),
+        name: "n.txt".into(),
+        base64: "aGVsbG8=".into(),
+        ..Act::new(What::File)
+    };
+    act(&lab, "alice", file).await;
+    settle(&lab).await;
+    let of = |name: &str, kind| {
+        let lines = seen(&lab, name);
+        let lines = lines.into_iter().filter(|line| line.kind == kind && line.dir == Direction::In);
+        lines.map(|line| (line.id, line.text)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("alice", Kind::Read), [(id.clone(), String::new())]);
+    assert_eq!(of("alice", Kind::Typing), [(String::new(), "typing".to_owned())]);
+    let notices = of("erin", Kind::Notice);
+    assert_eq!(notices[0].1, "edited: second");
+    assert_eq!(notices[1], (id, "deleted".to_owned()));
+    assert_eq!(of("erin", Kind::File)[0].1, "n.txt");
+    assert!(of("erin", Kind::Error).is_empty());
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_signed_out_reads_it_later() {
+    let lab = lab(false, 4).await;
+    say(&lab, "alice", "bob", "before").await;
+    settle(&lab).await;
+    act(&lab, "bob", Act::new(What::Offline)).await;
+    say(&lab, "alice", "bob", "meanwhile").await;
+    settle(&lab).await;
+    assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["before"]);
+    act(&lab, "bob", Act::new(What::Online)).await;
+    say(&lab, "alice", "bob", "after").await;
+    settle(&lab).await;
+    assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["before", "meanwhile", "after"]);
+    lab.stop().await;
+}
