@@ -1,1 +1,24 @@
-//! Behaviours of the whole connector live in `tests/`.
+//! What the tests of the whole connector share: processes of the lab and of the connector, and their
+//! interfaces, driven from outside as anybody could.
+
+mod http;
+mod process;
+
+pub use http::{get, post};
+pub use process::{Connector, Lab, Scratch, connector_binary};
+
+use std::time::{Duration, Instant};
+
+/// Waits until `done` says so; false if it did not within `limit`.
+pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

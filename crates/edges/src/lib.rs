@@ -4,4 +4,5 @@
 pub mod jabber;
 pub mod port;
 pub mod seam;
+pub mod vault;
 pub mod webex;

@@ -98,13 +98,14 @@ impl Directory {
             let person = Arc::new(merge(known, read, facts.complete, now, since));
             people.insert(read.id.clone(), person);
         }
-        // A JID or an address has one owner: whoever was read last with it takes it over.
-        for read in &facts.people {
-            for person in people.values_mut().filter(|p| p.id != read.id) {
-                if person.jid.is_some() && person.jid == read.jid {
-                    let other = Arc::make_mut(person);
-                    (other.jid, other.jid_since) = (None, None);
-                }
+        // A JID has one owner: whoever was read last with it takes it over.
+        let owners: BTreeMap<&JabberId, &PersonId> =
+            facts.people.iter().filter_map(|p| Some((p.jid.as_ref()?, &p.id))).collect();
+        for person in people.values_mut() {
+            let owner = person.jid.as_ref().and_then(|jid| owners.get(jid));
+            if owner.is_some_and(|owner| **owner != person.id) {
+                let former = Arc::make_mut(person);
+                (former.jid, former.jid_since) = (None, None);
             }
         }
         Self::indexed(people, self.complete || facts.complete)

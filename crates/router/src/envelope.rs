@@ -119,7 +119,8 @@ pub enum Kind {
     Bounced {
         /// The id of the stanza that failed.
         of: StanzaId,
-        /// The error condition (RFC 6120 §8.3.3).
+        /// The error condition (RFC 6120 §8.3.3), or `session-ended` where it was the sender's own session
+        /// that the server did not know any more.
         condition: Box<str>,
     },
 }

@@ -1,16 +1,29 @@
 #![doc = include_str!("../README.md")]
 
+mod commit;
 pub mod counters;
+mod delivery;
 pub mod directory;
 pub mod entitlement;
 pub mod envelope;
+mod held;
 pub mod ids;
 pub mod inbound;
+mod intake;
+mod lane;
 mod machine;
 pub mod memory;
 pub mod outbound;
 pub mod outbox;
+mod people;
+mod presence;
+mod probe;
+mod rate;
+mod revise;
 pub mod tag;
+mod timers;
 pub mod times;
+mod typing;
 
+pub use intake::jabber_source;
 pub use machine::{Config, Router, RouterError};

@@ -1,6 +1,7 @@
 //! The initiating side of a client stream: from features to bound (RFC 6120 §4.3 to §7).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
 use std::time::Instant;
 
@@ -81,7 +82,6 @@ pub enum StartTls {
 ///                     │          └─ failed ─┐
 ///                     └─────────────────────┴─ bind ─ enable ─ enabled ─ established
 /// ```
-#[derive(Debug)]
 pub struct Negotiation {
     config: Config,
     starttls: StartTls,
@@ -98,7 +98,6 @@ pub struct Negotiation {
     last_step: Instant,
 }
 
-#[derive(Debug)]
 enum State {
     Header,
     Features,
@@ -114,6 +113,12 @@ enum State {
 }
 
 const BIND_ID: &str = "bind";
+
+impl fmt::Debug for Negotiation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Negotiation").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+    }
+}
 
 impl Negotiation {
     /// Begins with the stream header.

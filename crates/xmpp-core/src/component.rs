@@ -1,7 +1,7 @@
 //! The initiating side of a component's stream (XEP-0114).
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::mem;
 use std::time::Instant;
 
@@ -60,7 +60,6 @@ impl Config {
 /// Negotiates a component's stream: header, handshake and, if wanted, stream management.
 ///
 /// What comes before the answer to `<enable/>` is kept and reported once the stream is up, uncounted.
-#[derive(Debug)]
 pub struct Handshake {
     config: Config,
     jid: Jid,
@@ -72,7 +71,6 @@ pub struct Handshake {
     last_step: Instant,
 }
 
-#[derive(Debug)]
 enum State {
     Header,
     Handshake,
@@ -86,6 +84,12 @@ enum State {
     },
     /// Established or failed.
     Over,
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+    }
 }
 
 impl Handshake {

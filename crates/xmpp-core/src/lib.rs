@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod c2s;
 pub mod component;
+pub mod ext;
 pub mod negotiation;
 pub mod ns;
 pub mod sasl;
@@ -10,6 +11,7 @@ mod secret;
 pub mod session;
 pub mod session_control;
 pub mod sm;
+pub mod stanza;
 pub mod stream;
 pub mod timing;
 #[cfg(feature = "tokio")]

@@ -1,5 +1,6 @@
 //! What all negotiations have in common: how they are driven, and how they fail.
 
+use std::fmt;
 use std::time::Instant;
 
 use crate::session::Session;
@@ -7,8 +8,7 @@ use crate::stream::StreamError;
 use crate::xml::Frame;
 use crate::{BareJid, Element, Jid};
 
-/// What a negotiation wants done.
-#[derive(Debug)]
+/// What a negotiation wants done. Its `Debug` shows no content, since a password may be among the bytes.
 pub enum Output {
     /// Write these bytes.
     Write(Vec<u8>),
@@ -19,6 +19,17 @@ pub enum Output {
     Restart,
     /// The stream is up; the negotiation is over.
     Established(Box<Session>),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(bytes) => write!(f, "Write({} bytes)", bytes.len()),
+            Self::StartTls => f.write_str("StartTls"),
+            Self::Restart => f.write_str("Restart"),
+            Self::Established(session) => f.debug_tuple("Established").field(session).finish(),
+        }
+    }
 }
 
 /// A negotiation without I/O: from a byte stream to an established [`Session`].

@@ -1,6 +1,7 @@
 //! An established stream: stanzas in and out, stream management, keepalive and deadline.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,11 +11,11 @@ use minidom::Element;
 use crate::sm::{self, Counters, Outcome, ResumeRegistry, ResumeState, Unacknowledged};
 use crate::stream::{FOOTER, StreamError};
 use crate::timing::Timing;
-use crate::xml::{Compose as _, Frame, XmlError, write_within};
+use crate::xml::{Compose as _, Frame, Outline, XmlError, write_within};
 use crate::{Jid, ns};
 
-/// What happens on an established stream.
-#[derive(Clone, Debug, PartialEq)]
+/// What happens on an established stream. Its `Debug` shows no content.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// A stanza, or any other element outside the protocol of the stream itself.
@@ -33,6 +34,19 @@ pub enum Event {
     Managed(Outcome),
     /// The stream is over.
     Closed(CloseReason),
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stanza { element, n } => {
+                f.debug_struct("Stanza").field("element", &Outline(element)).field("n", n).finish()
+            }
+            Self::Acked(h) => f.debug_tuple("Acked").field(h).finish(),
+            Self::Managed(outcome) => f.debug_tuple("Managed").field(outcome).finish(),
+            Self::Closed(reason) => f.debug_tuple("Closed").field(reason).finish(),
+        }
+    }
 }
 
 /// Why a stream is over.
@@ -116,8 +130,8 @@ pub struct Session {
     closed: bool,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("jid", &self.jid.as_str())
             .field("content_ns", &self.content_ns)

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use minidom::Element;
 use rxml::Namespace;
 
-use crate::xml::Compose as _;
+use crate::xml::{Compose as _, Outline};
 use crate::{FullJid, Jid, ns};
 
 /// Names one user's session on a trusted link; unique for the life of the link.
@@ -56,8 +56,8 @@ impl FromStr for SessionIds {
 #[error("not a session on a trusted link: expected our id, a domain and the session manager's id")]
 pub struct SessionIdsError;
 
-/// What an element from a trusted link means.
-#[derive(Clone, Debug, PartialEq)]
+/// What an element from a trusted link means. Its `Debug` shows no content.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ControlEvent {
     /// A session was started.
@@ -104,6 +104,24 @@ pub enum ControlEvent {
     DomainDown(String),
     /// Nothing of ours: a stanza outside a session, a query of the server, or a session not known here.
     Other(Element),
+}
+
+impl fmt::Debug for ControlEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { request, session, jid } => {
+                write!(f, "Started({request}, {session}, {})", jid.as_str())
+            }
+            Self::Refused { request } => write!(f, "Refused({request})"),
+            Self::Stanza { session, stanza } => write!(f, "Stanza({session}, {:?})", Outline(stanza)),
+            Self::Ended { session } => write!(f, "Ended({session})"),
+            Self::Replaced { session } => write!(f, "Replaced({session})"),
+            Self::Bounced { session, stanza } => write!(f, "Bounced({session}, {:?})", Outline(stanza)),
+            Self::DomainUp(name) => write!(f, "DomainUp({name})"),
+            Self::DomainDown(name) => write!(f, "DomainDown({name})"),
+            Self::Other(element) => write!(f, "Other({:?})", Outline(element)),
+        }
+    }
 }
 
 /// The asking side of session control on one link.
@@ -260,8 +278,8 @@ impl Control {
     }
 }
 
-/// What a `<route>` asks of the answering side.
-#[derive(Clone, Debug, PartialEq)]
+/// What a `<route>` asks of the answering side. Its `Debug` shows no content.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Request {
     /// Start a session.
@@ -272,6 +290,17 @@ pub enum Request {
     End(RequestIds),
     /// A stanza that a session sends, with the ids taken off, and `from` as the asking side left it.
     Stanza(RequestIds, Element),
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(request) => f.debug_tuple("Start").field(request).finish(),
+            Self::Create(request) => f.debug_tuple("Create").field(request).finish(),
+            Self::End(ids) => f.debug_tuple("End").field(ids).finish(),
+            Self::Stanza(ids, stanza) => f.debug_tuple("Stanza").field(ids).field(&Outline(stanza)).finish(),
+        }
+    }
 }
 
 /// The addresses and ids of a request about a session that exists, or should.

@@ -140,9 +140,15 @@ pub struct ResumeRefused {
 /// Stanzas that were sent and not yet acknowledged, oldest first: the server's queue (XEP-0198 §4).
 ///
 /// A client of ours keeps none: its owner decides what is sent again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Unacknowledged {
     queue: VecDeque<(u64, Element)>,
+}
+
+impl fmt::Debug for Unacknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(position, _)| position)).finish()
+    }
 }
 
 impl Unacknowledged {

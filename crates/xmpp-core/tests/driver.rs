@@ -1,5 +1,7 @@
 //! Both ends of a stream over a pipe: logging in, stanzas, acknowledgement, cuts and resumption.
 
+#![allow(clippy::unwrap_used)] // a test may
+
 mod support;
 
 use std::sync::Arc;

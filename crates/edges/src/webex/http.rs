@@ -270,7 +270,7 @@ impl Cloud {
     }
 
     /// The cloud did not accept this token on a socket.
-    pub(super) async fn reject_token(&self, person: &PersonId, token: &AccessToken) {
+    pub(crate) async fn reject_token(&self, person: &PersonId, token: &AccessToken) {
         self.shared.tokens.rejected(person, token).await;
     }
 

@@ -1,6 +1,7 @@
 //! Accepts a client stream (RFC 6120 §4.3 to §7, from the other side).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +47,12 @@ enum State {
     Bind(BareJid),
     /// Established or failed.
     Over,
+}
+
+impl fmt::Debug for ClientAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientAcceptor").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+    }
 }
 
 impl ClientAcceptor {

@@ -1,6 +1,7 @@
 //! Accepts a component's stream (XEP-0114).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +35,12 @@ enum State {
     },
     /// Established or failed.
     Over,
+}
+
+impl fmt::Debug for ComponentAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComponentAcceptor").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+    }
 }
 
 impl ComponentAcceptor {

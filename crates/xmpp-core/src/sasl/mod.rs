@@ -118,7 +118,6 @@ pub enum SaslError {
 }
 
 /// One exchange, on the side that proves itself.
-#[derive(Debug)]
 pub(crate) enum Client {
     /// Everything is in the first message.
     Single(Vec<u8>),

@@ -9,18 +9,16 @@ use crate::{BareJid, Entropy, jid};
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 
 /// One exchange, on the side that checks.
-#[derive(Debug)]
 pub(crate) enum Server {
     /// The client has still to send its initial response.
     Empty(Mechanism),
     Scram {
-        scram: scram::Server,
+        scram: Box<scram::Server>,
         account: BareJid,
     },
 }
 
 /// What follows from a message of the client.
-#[derive(Debug)]
 pub(crate) enum Step {
     Challenge(Vec<u8>),
     Success {
@@ -118,7 +116,7 @@ impl Server {
         let challenge = scram
             .first(&password, token("salt").as_bytes(), ITERATIONS)
             .map_err(|_| "temporary-auth-failure")?;
-        *self = Self::Scram { scram, account };
+        *self = Self::Scram { scram: Box::new(scram), account };
         Ok(Step::Challenge(challenge))
     }
 }

@@ -1,15 +1,17 @@
 //! Bytes in any chunks to frames.
 
+use std::fmt;
+
 use minidom::Element;
 use rxml::error::{EndOrError, ErrorContext};
 use rxml::{Namespace, NcName, Options, Parse as _, RawEvent, RawParser, RawQName, WithOptions as _};
 
-use super::Limits;
+use super::{Limits, Outline};
 use crate::ns;
 use crate::stream::Header;
 
-/// A piece of a stream.
-#[derive(Clone, Debug, PartialEq)]
+/// A piece of a stream. Its `Debug` shows no content.
+#[derive(Clone, PartialEq)]
 pub enum Frame {
     /// The stream's header.
     Open(Header),
@@ -17,6 +19,16 @@ pub enum Frame {
     Element(Element),
     /// The stream's end.
     Close,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(header) => f.debug_tuple("Open").field(header).finish(),
+            Self::Element(element) => f.debug_tuple("Element").field(&Outline(element)).finish(),
+            Self::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// Why bytes from a peer are not acceptable. It quotes a single character at most.
@@ -66,7 +78,6 @@ impl XmlError {
 ///
 /// The [`Limits`] hold before an element is built, so what a peer sends costs at most about the allowed
 /// stanza in memory. Elements of a component's stream come out in the namespace `jabber:client`.
-#[derive(Debug)]
 pub struct Reader {
     parser: RawParser,
     limits: Limits,
@@ -96,11 +107,19 @@ enum Place {
     Failed(XmlError),
 }
 
-#[derive(Debug)]
 struct Head {
     name: RawQName,
     attributes: Vec<(RawQName, String)>,
     declarations: usize,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("place", &self.place)
+            .field("unread", &(self.buffer.len() - self.start))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reader {

@@ -1,0 +1,308 @@
+//! One direction of one conversation: first in, first out, one delivery in flight (rule 7).
+//!
+//! ```text
+//!   place 17   place 18   place 21          blocks: what stands in the way of which sender
+//!  ┌────────┬──────────┬──────────┐
+//!  │ ann: 1 │  bob: 1  │  ann: 2  │         ann is kept by her own token for 60 s: bob's passes
+//!  └────────┴──────────┴──────────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::envelope::Body;
+use crate::ids::{DerivedId, EntryId, ImpStreamId, PersonId, Position, Ticket, Time};
+use crate::inbound::Cause;
+use crate::outbound::MaybeSent;
+use crate::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane};
+use crate::times::Times;
+
+/// An unfinished entry, as the router has it in memory: without its body.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) entry: Entry,
+    /// What it refers to, kept up to date while it waits.
+    pub(crate) targets: Vec<EntrySummary>,
+    /// The delivery that it is in.
+    pub(crate) ticket: Option<Ticket>,
+    /// Whether an earlier attempt may have arrived.
+    pub(crate) maybe: MaybeSent,
+    /// Not to be tried before this.
+    pub(crate) not_before: Time,
+    /// Since when it has been kept by its own sender's token or session alone.
+    pub(crate) kept_since: Option<Time>,
+}
+
+impl Live {
+    pub(crate) fn new(entry: Entry, targets: Vec<EntrySummary>, maybe: MaybeSent) -> Self {
+        let entry = Entry { body: Body::None, ..entry };
+        Self { entry, targets, ticket: None, maybe, not_before: Time(i64::MIN), kept_since: None }
+    }
+
+    /// Whether the far side may have something of it (rule 19): from `Deliver` to `Later` it counts so.
+    pub(crate) fn attempted(&self) -> bool {
+        self.ticket.is_some() || self.entry.attempt.is_some() || self.maybe != MaybeSent::No
+    }
+
+    pub(crate) fn place(&self) -> Option<u64> {
+        match self.entry.state {
+            EntryState::Waiting(place) => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// All unfinished entries, and the lanes that some of them wait in.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    entries: BTreeMap<EntryId, Live>,
+    derived: BTreeMap<DerivedId, EntryId>,
+    attempts: BTreeMap<Position, EntryId>,
+    queues: BTreeMap<Lane, Queue>,
+    ready: VecDeque<Lane>,
+    listed: BTreeSet<Lane>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: BTreeSet<(u64, EntryId)>,
+    busy: Option<Ticket>,
+    blocks: BTreeMap<PersonId, Cause>,
+    /// This sender's next delivery finds out whether the cause is gone.
+    probe: Option<(PersonId, Cause)>,
+}
+
+/// What a lane has to deliver now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// Nothing, until something happens.
+    Nothing,
+    /// Nothing before this moment.
+    NotBefore(Time),
+    /// This one.
+    Entry {
+        /// Which.
+        id: EntryId,
+        /// It passes one of the other person's.
+        passes: bool,
+        /// It tries whether this cause is gone.
+        probe: Option<Cause>,
+    },
+}
+
+impl Lanes {
+    pub(crate) fn get(&self, id: EntryId) -> Option<&Live> {
+        self.entries.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: EntryId) -> Option<&mut Live> {
+        self.entries.get_mut(&id)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Live> {
+        self.entries.values()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The unfinished entry that is written under this id.
+    pub(crate) fn by_derived(&self, id: &str) -> Option<EntryId> {
+        self.derived.get(&DerivedId::new(id)).copied()
+    }
+
+    /// Takes an entry in; one that waits already has its place.
+    pub(crate) fn insert(&mut self, live: Live) {
+        let (id, entry) = (live.entry.id, &live.entry);
+        self.derived.insert(entry.derived.clone(), id);
+        if let Some(position) = &entry.attempt {
+            self.attempts.insert(position.clone(), id);
+        }
+        if let Some(place) = live.place() {
+            self.queues.entry(entry.lane.clone()).or_default().entries.insert((place, id));
+            self.ready(&entry.lane.clone());
+        }
+        self.entries.insert(id, live);
+    }
+
+    /// Gives an entry its place, or another one.
+    pub(crate) fn place(&mut self, id: EntryId, place: u64) {
+        let Some(live) = self.entries.get_mut(&id) else { return };
+        let queue = self.queues.entry(live.entry.lane.clone()).or_default();
+        if let Some(earlier) = live.place() {
+            queue.entries.remove(&(earlier, id));
+        }
+        queue.entries.insert((place, id));
+        live.entry.state = EntryState::Waiting(place);
+        let lane = live.entry.lane.clone();
+        self.ready(&lane);
+    }
+
+    /// Takes a finished entry out, and tells those that refer to it how it ended.
+    pub(crate) fn remove(&mut self, id: EntryId, end: EntryState) -> Option<Live> {
+        let live = self.entries.remove(&id)?;
+        self.derived.remove(&live.entry.derived);
+        if let Some(position) = &live.entry.attempt {
+            self.attempts.remove(position);
+        }
+        if let (Some(queue), Some(place)) = (self.queues.get_mut(&live.entry.lane), live.place()) {
+            queue.entries.remove(&(place, id));
+            let later: Vec<EntryId> = queue.entries.iter().map(|(_, e)| *e).collect();
+            if queue.busy.is_none() && queue.entries.is_empty() {
+                self.queues.remove(&live.entry.lane);
+            }
+            for other in later {
+                let Some(other) = self.entries.get_mut(&other) else { continue };
+                for target in other.targets.iter_mut().filter(|t| t.id == id) {
+                    target.state = end.clone();
+                }
+            }
+        }
+        Some(live)
+    }
+
+    /// Entries of the same message or of messages that are meant together, by their source ids.
+    pub(crate) fn of_sources<'a>(
+        &'a self,
+        lane: &'a Lane,
+        wanted: impl Fn(&Entry) -> bool + 'a,
+    ) -> impl Iterator<Item = EntryId> + 'a {
+        let waiting = self.queues.get(lane).into_iter().flat_map(|q| q.entries.iter().map(|(_, id)| *id));
+        waiting.filter(move |id| self.entries.get(id).is_some_and(|live| wanted(&live.entry)))
+    }
+
+    /// The place before everything that waits in this lane; `None` if nothing does.
+    pub(crate) fn front(&self, lane: &Lane) -> Option<u64> {
+        let (place, _) = self.queues.get(lane)?.entries.first()?;
+        Some(place.saturating_sub(1))
+    }
+
+    /// Notes at which position an entry is attempted; `None` takes the note away.
+    pub(crate) fn attempt(&mut self, id: EntryId, position: Option<Position>) {
+        let Some(live) = self.entries.get_mut(&id) else { return };
+        if let Some(earlier) = live.entry.attempt.take() {
+            self.attempts.remove(&earlier);
+        }
+        if let Some(position) = position {
+            self.attempts.insert(position.clone(), id);
+            live.entry.attempt = Some(position);
+        }
+    }
+
+    /// What has been attempted on this stream, by position.
+    pub(crate) fn attempts(&self, stream: &ImpStreamId) -> Vec<(u64, EntryId)> {
+        let at = |n| Position { stream: stream.clone(), n };
+        self.attempts.range(at(0)..=at(u64::MAX)).map(|(p, id)| (p.n, *id)).collect()
+    }
+
+    /// The streams on which something has been attempted.
+    pub(crate) fn attempted_streams(&self) -> BTreeSet<ImpStreamId> {
+        self.attempts.keys().map(|p| p.stream.clone()).collect()
+    }
+
+    /// Looks at this lane at the next dispatch.
+    pub(crate) fn ready(&mut self, lane: &Lane) {
+        if self.queues.contains_key(lane) && self.listed.insert(lane.clone()) {
+            self.ready.push_back(lane.clone());
+        }
+    }
+
+    /// The next lane to look at.
+    pub(crate) fn next_ready(&mut self) -> Option<Lane> {
+        let lane = self.ready.pop_front()?;
+        self.listed.remove(&lane);
+        Some(lane)
+    }
+
+    /// What this lane has to deliver.
+    pub(crate) fn pick(&self, lane: &Lane, now: Time, times: &Times) -> Pick {
+        let Some(queue) = self.queues.get(lane).filter(|q| q.busy.is_none()) else { return Pick::Nothing };
+        let mut passed: BTreeSet<&PersonId> = BTreeSet::new();
+        for (_, id) in &queue.entries {
+            let Some(live) = self.entries.get(id) else { continue };
+            let sender = &live.entry.sender;
+            if passed.contains(sender) {
+                continue;
+            }
+            if let Some(cause) = queue.blocks.get(sender) {
+                match live.kept_since.filter(|_| own(cause, &live.entry)) {
+                    Some(since) if since.after(times.bypass) <= now => {
+                        passed.insert(sender);
+                        continue;
+                    }
+                    Some(since) => return Pick::NotBefore(since.after(times.bypass)),
+                    None => return Pick::Nothing,
+                }
+            }
+            // Attempted in an earlier run or on a lost stream: how it went will be told.
+            if live.entry.attempt.is_some() {
+                return Pick::Nothing;
+            }
+            if live.not_before > now {
+                return Pick::NotBefore(live.not_before);
+            }
+            let probe = queue.probe.as_ref().filter(|(who, _)| who == sender).map(|(_, cause)| cause.clone());
+            return Pick::Entry { id: *id, passes: !passed.is_empty(), probe };
+        }
+        Pick::Nothing
+    }
+
+    /// The lane is busy with this delivery from now on.
+    pub(crate) fn begin(&mut self, lane: &Lane, id: EntryId, ticket: Ticket) {
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.busy = Some(ticket);
+            queue.probe = None;
+        }
+        if let Some(live) = self.entries.get_mut(&id) {
+            live.ticket = Some(ticket);
+        }
+    }
+
+    /// The delivery is over, however it went.
+    pub(crate) fn end(&mut self, lane: &Lane, id: EntryId) {
+        if let Some(live) = self.entries.get_mut(&id) {
+            live.ticket = None;
+        }
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.busy = None;
+            if queue.entries.is_empty() {
+                self.queues.remove(lane);
+            }
+        }
+        self.ready(lane);
+    }
+
+    /// A cause stands in the way of what this sender has in the lane.
+    pub(crate) fn block(&mut self, lane: &Lane, sender: &PersonId, cause: &Cause) {
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.blocks.insert(sender.clone(), cause.clone());
+            self.ready(lane);
+        }
+    }
+
+    /// It does so no longer; with `probe` that is still to be seen.
+    pub(crate) fn unblock(&mut self, lane: &Lane, sender: &PersonId, probe: Option<Cause>) {
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.blocks.remove(sender);
+            queue.probe = probe.map(|cause| (sender.clone(), cause));
+            self.ready(lane);
+        }
+    }
+
+    /// How many lanes have something waiting.
+    pub(crate) fn count(&self) -> usize {
+        self.queues.values().filter(|q| !q.entries.is_empty()).count()
+    }
+
+    /// Marks of this reader that wait undelivered in the lane.
+    pub(crate) fn waiting_marks(&self, lane: &Lane, reader: &PersonId) -> Vec<EntryId> {
+        self.of_sources(lane, |e| e.kind == EntryKind::Read && e.carrier == *reader)
+            .filter(|id| self.entries.get(id).is_some_and(|live| !live.attempted()))
+            .collect()
+    }
+}
+
+/// Whether this is the entry's own sender's token or session (rule 7).
+pub(crate) fn own(cause: &Cause, entry: &Entry) -> bool {
+    matches!(cause, Cause::Token(p) | Cause::Session(p) if *p == entry.sender)
+}
