@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod commit;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub mod counters;
 mod delivery;
 pub mod directory;

@@ -303,3 +303,44 @@ fn put<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, key: &K, value: Optio
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::conformance::Fixture;
+
+    /// A store in memory that outlives its openings.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Option<MemoryStorage>>>);
+
+    impl Shared {
+        fn with<T>(&self, f: impl FnOnce(&mut MemoryStorage) -> T) -> T {
+            f(self.0.lock().unwrap().as_mut().unwrap())
+        }
+    }
+
+    impl Fixture for Shared {
+        fn open(&mut self, tagger: Tagger) -> Box<dyn Storage> {
+            self.0.lock().unwrap().get_or_insert_with(|| MemoryStorage::new(tagger));
+            Box::new(self.clone())
+        }
+    }
+
+    impl Storage for Shared {
+        fn load(&mut self, now: Time) -> Result<Loaded, StorageError> {
+            self.with(|s| s.load(now))
+        }
+
+        fn commit(&mut self, batches: &[Batch], now: Time) -> Result<Vec<Vec<Novelty>>, StorageError> {
+            self.with(|s| s.commit(batches, now))
+        }
+
+        fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
+            self.with(|s| s.entry(id))
+        }
+    }
+
+    crate::storage_conformance!(Shared::default());
+}
