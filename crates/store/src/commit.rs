@@ -200,21 +200,21 @@ impl Writer<'_> {
                 let link = LinkColumns::of(link.as_ref());
                 self.run(
                     "UPDATE entries SET state = ?2, held_by = NULL, attempt_stream = NULL, attempt_n = NULL,
-                         link_activity = ?3, link_conversation = ?4, link_stanza = ?5, reason = NULL
+                         link_activity = ?3, link_conversation = ?4, link_stanza = ?5, reason = NULL,
+                         body_form = iif(lane_to = 'webex', 0, body_form),
+                         body_key = iif(lane_to = 'webex', NULL, body_key),
+                         body = iif(lane_to = 'webex', NULL, body)
                      WHERE id = ?1",
                     params![id.0, DONE, link.activity, link.conversation, link.stanza],
-                )?;
-                self.erase("id = ?1 AND lane_to = 'webex'", [id.0])
+                )
             }
-            Change::Close(id, reason) => {
-                self.run(
-                    "UPDATE entries SET state = ?2, held_by = NULL, attempt_stream = NULL, attempt_n = NULL,
-                         reason = ?3, link_activity = NULL, link_conversation = NULL, link_stanza = NULL
-                     WHERE id = ?1",
-                    params![id.0, CLOSED, reason],
-                )?;
-                self.erase("id = ?1", [id.0])
-            }
+            Change::Close(id, reason) => self.run(
+                "UPDATE entries SET state = ?2, held_by = NULL, attempt_stream = NULL, attempt_n = NULL,
+                     reason = ?3, link_activity = NULL, link_conversation = NULL, link_stanza = NULL,
+                     body_form = 0, body_key = NULL, body = NULL
+                 WHERE id = ?1",
+                params![id.0, CLOSED, reason],
+            ),
             Change::Reopen(id, place) => {
                 self.place_given(*place);
                 self.run(
@@ -225,9 +225,11 @@ impl Writer<'_> {
                 )
             }
             Change::Reported(id) => self.run("UPDATE entries SET reported = TRUE WHERE id = ?1", [id.0]),
-            Change::Erase(before) => {
-                self.erase("state >= 2 AND body_form <> 0 AND committed < ?1", [before.0])
-            }
+            Change::Erase(before) => self.run(
+                "UPDATE entries SET body_form = 0, body_key = NULL, body = NULL
+                 WHERE state >= 2 AND body_form <> 0 AND committed < ?1",
+                [before.0],
+            ),
             Change::Handled(stream, n) => self.run(
                 "INSERT INTO streams VALUES (?1, ?2)
                  ON CONFLICT DO UPDATE SET handled = excluded.handled",
@@ -259,13 +261,6 @@ impl Writer<'_> {
         self.run(
             "UPDATE entries SET state = ?3, held_by = NULL, place = ?2 WHERE id = ?1 AND state = ?4",
             params![id.0, place, WAITING, HELD],
-        )
-    }
-
-    fn erase(&self, condition: &str, given: impl Params) -> Result<(), Failure> {
-        self.run(
-            &format!("UPDATE entries SET body_form = 0, body_key = NULL, body = NULL WHERE {condition}"),
-            given,
         )
     }
 
