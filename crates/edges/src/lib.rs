@@ -1,8 +1,11 @@
 //! The connector's sockets, clocks and tasks: the Jabber edge, the Webex edge, and the hub between them
 //! and the router.
 
+pub mod crash;
+pub mod hub;
 pub mod jabber;
 pub mod port;
 pub mod seam;
+pub mod tasks;
 pub mod vault;
 pub mod webex;

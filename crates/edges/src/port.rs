@@ -89,7 +89,9 @@ impl HubPort {
     }
 
     /// Answers a delivery (`Attempt`, `Receipt`) or reports a stream or session event: these have a
-    /// channel of their own, bounded by the credit and by the number of streams and sessions.
+    /// channel of their own, bounded by the credit and by the number of streams and sessions. It
+    /// overtakes the intake, so what ends an order of things (`Settled`, `CaughtUp`) goes by
+    /// [`HubPort::take`], behind what it ends.
     pub fn answer(&self, inbound: Inbound) {
         // A hub that has stopped needs no answer: what it did not commit is done again.
         let _ = self.answers.send(inbound);

@@ -1,0 +1,188 @@
+//! The store on a thread of its own: what waits while it works goes into one transaction.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::mpsc as std_mpsc;
+
+use router::ids::{BatchId, EntryId, Ticket};
+use router::outbound::MaybeSent;
+use router::outbox::{Batch, Novelty, Storage, StorageError, Stored};
+use tokio::sync::mpsc;
+
+use crate::crash;
+use crate::seam::Clock;
+
+/// The most batches in one transaction, so that the first of them is not kept waiting for long.
+const GROUP: usize = 256;
+
+/// Where the store does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// On a thread of its own.
+    Thread,
+    /// Inside the hub's loop, so that a simulated world replays (rule 25).
+    Inline,
+}
+
+/// Something read from the store.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// This entry is to be delivered.
+    Deliver { ticket: Ticket, entry: EntryId, maybe_sent: MaybeSent },
+    /// The sender of this entry is to be told.
+    Undelivered { entry: EntryId, reason: Box<str> },
+    /// How much may be written.
+    Room,
+}
+
+/// What the store has done.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Committed { batches: Vec<(BatchId, Vec<Novelty>)>, room: Option<u64> },
+    Deliver { ticket: Ticket, entry: EntryId, maybe_sent: MaybeSent, stored: Option<Stored> },
+    Undelivered { reason: Box<str>, stored: Option<Stored> },
+    Room(Option<u64>),
+}
+
+#[derive(Debug)]
+enum Job {
+    Commit(Batch),
+    Ask(Question),
+}
+
+/// The hub's side of the store.
+pub(super) struct Keeper(Kind);
+
+enum Kind {
+    Thread { jobs: std_mpsc::Sender<Job>, answers: mpsc::UnboundedReceiver<Result<Answer, StorageError>> },
+    Inline { worker: Box<Worker>, jobs: VecDeque<Job>, answers: VecDeque<Result<Answer, StorageError>> },
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeper")
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(storage: Box<dyn Storage>, keeping: Keeping, clock: Clock) -> Self {
+        let worker = Worker { storage, clock };
+        match keeping {
+            Keeping::Inline => Self(Kind::Inline {
+                worker: Box::new(worker),
+                jobs: VecDeque::new(),
+                answers: VecDeque::new(),
+            }),
+            Keeping::Thread => {
+                let (jobs, todo) = std_mpsc::channel();
+                let (done, answers) = mpsc::unbounded_channel();
+                // The thread ends with the hub: its jobs have no other sender.
+                let spawned =
+                    std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&todo, &done));
+                if let Err(error) = spawned {
+                    // The first question finds nobody there, and the hub ends with that.
+                    tracing::error!(%error, "the thread of the store cannot be started");
+                }
+                Self(Kind::Thread { jobs, answers })
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, batch: Batch) {
+        self.give(Job::Commit(batch));
+    }
+
+    pub(super) fn ask(&mut self, question: Question) {
+        self.give(Job::Ask(question));
+    }
+
+    fn give(&mut self, job: Job) {
+        match &mut self.0 {
+            // A thread that has ended says so with its last answer, or by the end of its answers.
+            Kind::Thread { jobs, .. } => drop(jobs.send(job)),
+            Kind::Inline { jobs, .. } => jobs.push_back(job),
+        }
+    }
+
+    /// The next answer; waits for ever while nothing was asked. Cancel safe.
+    pub(super) async fn answer(&mut self) -> Result<Answer, StorageError> {
+        match &mut self.0 {
+            Kind::Thread { answers, .. } => answers.recv().await.unwrap_or_else(|| {
+                Err(StorageError { what: "the thread of the store has ended".into(), source: None })
+            }),
+            Kind::Inline { worker, jobs, answers } => {
+                if answers.is_empty() && !jobs.is_empty() {
+                    worker.work(std::mem::take(jobs), &mut |answer| answers.push_back(answer));
+                }
+                match answers.pop_front() {
+                    Some(answer) => answer,
+                    None => std::future::pending().await,
+                }
+            }
+        }
+    }
+}
+
+/// Whoever holds the store.
+struct Worker {
+    storage: Box<dyn Storage>,
+    clock: Clock,
+}
+
+impl Worker {
+    fn run(
+        mut self,
+        todo: &std_mpsc::Receiver<Job>,
+        done: &mpsc::UnboundedSender<Result<Answer, StorageError>>,
+    ) {
+        while let Ok(first) = todo.recv() {
+            let jobs = std::iter::once(first).chain(todo.try_iter().take(GROUP - 1)).collect();
+            let failed = &mut false;
+            self.work(jobs, &mut |answer| {
+                *failed |= answer.is_err();
+                // The hub has ended: nobody needs the answer.
+                let _ = done.send(answer);
+            });
+            if *failed {
+                return;
+            }
+        }
+    }
+
+    /// Commits all batches at once, then answers all questions, from what the batches have left.
+    fn work(&mut self, jobs: VecDeque<Job>, done: &mut dyn FnMut(Result<Answer, StorageError>)) {
+        let (mut batches, mut questions) = (Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Commit(batch) => batches.push(batch),
+                Job::Ask(question) => questions.push(question),
+            }
+        }
+        if !batches.is_empty() {
+            crash::point(crash::BEFORE_COMMIT);
+            match self.storage.commit(&batches, self.clock.now()) {
+                Ok(novelties) => {
+                    crash::point(crash::AFTER_COMMIT);
+                    let batches = batches.iter().map(|batch| batch.id).zip(novelties).collect();
+                    done(Ok(Answer::Committed { batches, room: self.storage.room() }));
+                }
+                Err(error) => return done(Err(error)),
+            }
+        }
+        for question in questions {
+            done(self.look_up(question));
+        }
+    }
+
+    fn look_up(&mut self, question: Question) -> Result<Answer, StorageError> {
+        Ok(match question {
+            Question::Deliver { ticket, entry, maybe_sent } => {
+                Answer::Deliver { ticket, entry, maybe_sent, stored: self.storage.entry(entry)? }
+            }
+            Question::Undelivered { entry, reason } => {
+                Answer::Undelivered { reason, stored: self.storage.entry(entry)? }
+            }
+            Question::Room => Answer::Room(self.storage.room()),
+        })
+    }
+}
