@@ -136,8 +136,7 @@ fn says(n: u64) -> Inbound {
         text_hash: [u8::try_from(n).unwrap(); 32],
         stamp: None,
     };
-    let envelope =
-        Envelope { origin: Origin::Jabber(origin), kind: Kind::Text, arrived: START.plus(1_000) };
+    let envelope = Envelope { origin: Origin::Jabber(origin), kind: Kind::Text, arrived: START.plus(1_000) };
     Inbound::Message(envelope, vec![Body::Clear(format!("text {n}").into())], upstream(n))
 }
 
@@ -249,8 +248,12 @@ async fn a_stop_commits_what_was_accepted_and_waits_for_deliveries() {
     acknowledged(&mut opened.jabber, 6).await;
     assert_eq!(hub.await.unwrap().unwrap(), Ended::Clean);
     assert!(tokio::time::Instant::now() >= late, "it has waited for the receipt");
-    let committed: usize =
-        log.lock().unwrap().iter().map(|line| line.trim_start_matches("commit ").parse::<usize>().unwrap()).sum();
+    let committed: usize = log
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| line.trim_start_matches("commit ").parse::<usize>().unwrap())
+        .sum();
     assert_eq!(committed, 6);
     assert!(!opened.port.take(says(7)).await);
     // Both edges were told, and no delivery was begun after that.
