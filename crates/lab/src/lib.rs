@@ -18,5 +18,6 @@ pub mod people;
 pub mod seen;
 mod settings;
 pub mod tls;
+pub mod tour;
 
 pub use crate::launch::{Lab, LabError};
