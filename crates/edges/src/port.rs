@@ -82,6 +82,7 @@ impl HubPort {
     ///
     /// # Errors
     /// The hub is full, or has stopped.
+    #[expect(clippy::result_large_err, reason = "what does not fit is handed back as it came")]
     pub fn try_take(&self, inbound: Inbound) -> Result<(), Inbound> {
         self.intake.try_send(inbound).map_err(|e| match e {
             mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,

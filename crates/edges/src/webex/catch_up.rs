@@ -102,13 +102,26 @@ async fn list(side: &Side, task: &Task, start: Time) -> Result<(), ListError> {
             page = listed.next.map(List::Next);
             for conversation in &listed.conversations {
                 let known = conversation.url.as_ref().map_or_else(String::new, |url| url.to_string());
-                if conversation.is_direct() && read.insert(known) {
-                    one(side, task, conversation, since, until).await?;
+                if !conversation.is_direct() || !read.insert(known) {
+                    continue;
+                }
+                match one(side, task, conversation, since, until).await {
+                    Err(ListError::Cloud(error)) if is_gone(&error) => {
+                        tracing::warn!(person = %task.person, conversation = %conversation.id, %error,
+                            "listed, but not to be read");
+                    }
+                    read => read?,
                 }
             }
         }
     }
     Ok(())
+}
+
+/// A conversation that the person may not read will never be read: the others must not wait for it.
+fn is_gone(error: &CloudError) -> bool {
+    let status = error.api().and_then(webex_api::ApiError::status);
+    status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
 }
 
 /// One conversation: its activities from oldest to newest, then who has read how far.
@@ -188,9 +201,9 @@ pub(super) async fn all(
         let news = found.len() > before;
         // A full page is followed from its last time itself, since more may share it. The cloud may give
         // fewer than asked for: then it is only the absence of news that ends a listing.
-        let stuck = !news || first == last;
-        if stuck && more && limit < LARGEST_PAGE {
-            // More entries share one time than fit into a page.
+        let crowded = page.entries > 1 && first == last;
+        if (crowded || !news && more) && limit < LARGEST_PAGE {
+            // Perhaps more entries share one time than fit into a page.
             limit = (limit * 2).min(LARGEST_PAGE);
         } else if !news {
             break;

@@ -20,6 +20,8 @@ mod keys;
 mod mercury;
 mod people;
 mod status;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};

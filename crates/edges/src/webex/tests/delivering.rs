@@ -1,0 +1,239 @@
+//! Deliveries to Webex: found or made, sealed, posted once (rules 10, 15 and 20).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use router::envelope::{Body, Link};
+use router::ids::{ActivityId, ConversationId, DerivedId, EntryId, PersonId, SourceId, Ticket, Time};
+use router::inbound::{Inbound, Outcome};
+use router::outbound::MaybeSent;
+use router::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane};
+use serde_json::{Value, json};
+
+use super::world::{ALICE, BASE, BOB, START, World, conversation};
+use crate::port::{Delivery, Order};
+use crate::webex::WebexKept;
+
+const DERIVED: &str = "d0000000-0000-8000-8000-000000000000";
+const IV: [u8; 12] = [7; 12];
+const URL: &str = "http://cloud.example/conversation/api/v1/conversations/c1";
+
+fn entry(kind: EntryKind) -> Entry {
+    let (alice, bob) = (PersonId::new(ALICE), PersonId::new(BOB));
+    Entry {
+        id: EntryId(1),
+        source: SourceId::new("source"),
+        occurrence: 0,
+        part: 0,
+        derived: DerivedId::new(DERIVED),
+        iv: Some(IV),
+        lane: Lane::to_webex(&alice, &bob),
+        kind,
+        sender: alice.clone(),
+        recipient: Some(bob),
+        carrier: alice,
+        conversation: None,
+        stanza: None,
+        time: Time(START),
+        stamp: None,
+        target: None,
+        committed: Time(START),
+        state: EntryState::Waiting(0),
+        run: 1,
+        attempt: None,
+        reported: false,
+        body: Body::Clear("hello".into()),
+    }
+}
+
+/// A cloud with one conversation, or none yet, that answers posts as it is told.
+#[derive(Clone, Default)]
+struct Room {
+    exists: Arc<Mutex<bool>>,
+    listed: Vec<Value>,
+    posts: Arc<Mutex<Vec<Value>>>,
+    statuses: Arc<Mutex<Vec<(u16, Value)>>>,
+}
+
+impl Room {
+    fn with(listed: Vec<Value>, statuses: &[(u16, Value)]) -> Self {
+        let statuses = Arc::new(Mutex::new(statuses.to_vec()));
+        Self { exists: Arc::new(Mutex::new(true)), listed, statuses, ..Self::default() }
+    }
+
+    fn answer(&self, method: &str, address: &str, body: &Value) -> Option<(u16, Value)> {
+        if address.contains("/conversations/user/") {
+            let exists = *self.exists.lock().unwrap();
+            let rotated = self.posts.lock().unwrap().len();
+            let mut found = conversation("c1", BASE);
+            found["defaultActivityEncryptionKeyUrl"] = format!("kms://k/keys/{rotated}").into();
+            return Some(if exists { (200, found) } else { (404, json!({})) });
+        }
+        if method == "GET" && address.contains("/activities") {
+            return Some((200, json!({"items": self.listed})));
+        }
+        if method == "POST" && address.ends_with("/conversations") {
+            *self.exists.lock().unwrap() = true;
+            return Some((201, conversation("another", BASE)));
+        }
+        if method == "POST" && address.contains("/activities") {
+            self.posts.lock().unwrap().push(body.clone());
+            let mut statuses = self.statuses.lock().unwrap();
+            if !statuses.is_empty() {
+                return Some(statuses.remove(0));
+            }
+            return Some((200, json!({"id": "posted", "verb": "post"})));
+        }
+        None
+    }
+
+    /// Delivers one entry and gives what came of it, and what was posted.
+    async fn deliver(&self, entry: Entry, maybe_sent: MaybeSent, after: Duration) -> (Outcome, Vec<Value>) {
+        let room = self.clone();
+        let kept = WebexKept { run: 1, ..WebexKept::default() };
+        let mut world = World::new(64, kept, move |method, address, body| room.answer(method, address, body));
+        assert!(matches!(world.answer().await, Inbound::Behind(..)));
+        tokio::time::sleep(after).await;
+        let target = vec![EntrySummary {
+            id: EntryId(9),
+            kind: EntryKind::Text,
+            state: EntryState::Done(None),
+            lane: Lane::ToJabber(ConversationId::new(URL)),
+            time: Time(START),
+            source: SourceId::new("read-activity"),
+            sender: PersonId::new(BOB),
+            conversation: None,
+            stanza: None,
+            derived: DerivedId::new("x"),
+        }];
+        let again = entry.run != 1;
+        let delivery = Delivery { ticket: Ticket(5), entry, target, maybe_sent };
+        world.orders.send(Order::Deliver(Box::new(delivery))).unwrap();
+        loop {
+            match world.answer().await {
+                Inbound::Attempt(ticket, None) if again => {
+                    assert_eq!(self.posts.lock().unwrap().len(), 0, "nothing before the word");
+                    world.orders.send(Order::Write(ticket)).unwrap();
+                }
+                Inbound::Receipt(Ticket(5), outcome) => {
+                    return (outcome, self.posts.lock().unwrap().clone());
+                }
+                Inbound::Behind(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn delivered(id: &str) -> Outcome {
+    Outcome::Delivered(Link::Activity(ActivityId::new(id), ConversationId::new(URL)))
+}
+
+fn listed(id: &str, more: Value) -> Value {
+    let mut activity = json!({"id": id, "verb": "post", "actor": {"id": ALICE},
+        "published": webex_api::Timestamp(START + 10).to_string(),
+        "object": {"objectType": "comment", "displayName": "x"}});
+    for (key, value) in more.as_object().unwrap() {
+        activity[key] = value.clone();
+    }
+    activity
+}
+
+fn sealed(iv: [u8; 12]) -> String {
+    format!("eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..{}.AA.AAAA", URL_SAFE_NO_PAD.encode(iv))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_is_sealed_and_posted_under_its_own_id() {
+    let room = Room::with(Vec::new(), &[]);
+    let (outcome, posts) = room.deliver(entry(EntryKind::Text), MaybeSent::No, Duration::ZERO).await;
+    assert_eq!(outcome, delivered("posted"));
+    let [post] = &posts[..] else { panic!("one post: {posts:?}") };
+    assert_eq!(post["clientTempId"], DERIVED);
+    assert_eq!(post["object"]["displayName"], "hello sealed with kms://k/keys/0");
+    assert_eq!(post["encryptionKeyUrl"], "kms://k/keys/0");
+    assert_eq!(post["actor"]["id"], ALICE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_conversation_is_made_empty_and_read_again() {
+    let room = Room::default();
+    let (outcome, posts) = room.deliver(entry(EntryKind::Text), MaybeSent::No, Duration::ZERO).await;
+    assert_eq!(outcome, delivered("posted"), "not to the one that the creation answered with");
+    assert_eq!(posts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_arrived_is_asked_for_before_it_is_sent_again() {
+    let since = MaybeSent::Since(Time(START));
+    let by_id = listed("by-id", json!({"clientTempId": DERIVED}));
+    let by_iv = listed("by-iv", json!({"object": {"objectType": "comment", "displayName": sealed(IV)}}));
+    let buried = listed("buried", json!({"verb": "tombstone", "object": {"objectType": "comment"}}));
+    let other = listed("other", json!({"object": {"objectType": "comment", "displayName": sealed([8; 12])}}));
+    let of_bob = listed(
+        "of-bob",
+        json!({"actor": {"id": BOB}, "object": {"objectType": "comment", "displayName": sealed(IV)}}),
+    );
+    let early = Duration::from_secs(10);
+    let late = Duration::from_secs(40);
+    for (what, items, after, expected, posts) in [
+        ("by id", vec![other.clone(), by_id.clone()], early, delivered("by-id"), 0),
+        ("by iv", vec![by_iv], early, delivered("by-iv"), 0),
+        ("buried", vec![buried], early, delivered("buried"), 0),
+        ("absent, too early to say", vec![other.clone(), of_bob.clone()], early, Outcome::Unsettled, 0),
+        ("absent for good", vec![other, of_bob], late, delivered("posted"), 1),
+        ("found late", vec![by_id], late, delivered("by-id"), 0),
+    ] {
+        let room = Room::with(items, &[]);
+        let (outcome, posted) = room.deliver(entry(EntryKind::Text), since, after).await;
+        assert_eq!((outcome, posted.len()), (expected, posts), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_of_an_earlier_run_is_marked_before_it_is_sent_again() {
+    let room = Room::with(Vec::new(), &[]);
+    let mut earlier = entry(EntryKind::Text);
+    earlier.run = 0;
+    let since = MaybeSent::Since(Time(START));
+    let (outcome, _) = room.deliver(earlier, since, Duration::from_secs(40)).await;
+    assert_eq!(outcome, delivered("posted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_is_told_from_unanswered() {
+    let later = |outcome: &Outcome| matches!(outcome, Outcome::Later { .. });
+    let unknown = |outcome: &Outcome| *outcome == Outcome::Unknown;
+    let wedged = |outcome: &Outcome| matches!(outcome, Outcome::Wedged(_));
+    let rotated = (400, json!({"errorCode": 1_400_087}));
+    type Case = (&'static str, Vec<(u16, Value)>, fn(&Outcome) -> bool, usize);
+    let cases: [Case; 6] = [
+        ("silence", vec![(0, json!({}))], unknown, 1),
+        ("503", vec![(503, json!({}))], unknown, 1),
+        ("409", vec![(409, json!({}))], unknown, 1),
+        ("429", vec![(429, json!({}))], later, 1),
+        ("403 twice", vec![(403, json!({})), (403, json!({}))], wedged, 2),
+        ("another key", vec![rotated], |outcome| *outcome == delivered("posted"), 2),
+    ];
+    for (what, statuses, check, posts) in cases {
+        let room = Room::with(Vec::new(), &statuses);
+        let (outcome, posted) = room.deliver(entry(EntryKind::Text), MaybeSent::No, Duration::ZERO).await;
+        assert!(check(&outcome), "{what}: {outcome:?}");
+        assert_eq!(posted.len(), posts, "{what}");
+        if what == "another key" {
+            assert_eq!(posted[1]["object"]["displayName"], "hello sealed with kms://k/keys/1");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_mark_is_acknowledged_as_the_reader() {
+    let room = Room::with(Vec::new(), &[]);
+    let (outcome, posts) = room.deliver(entry(EntryKind::Read), MaybeSent::No, Duration::ZERO).await;
+    assert_eq!(outcome, delivered("read-activity"));
+    assert_eq!(posts[0]["verb"], "acknowledge");
+    assert_eq!(posts[0]["object"]["id"], "read-activity");
+    assert_eq!(posts[0]["target"]["id"], "c1");
+}

@@ -1,0 +1,5 @@
+//! The Webex side against a scripted cloud over in-memory pipes, in paused time.
+
+mod catching_up;
+mod delivering;
+mod world;

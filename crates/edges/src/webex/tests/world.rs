@@ -1,0 +1,344 @@
+//! A scripted cloud, and the edge before it.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use router::directory::Directory;
+use router::ids::{JabberId, PersonId, Time};
+use router::inbound::{Facts, Inbound, PersonFacts};
+use router::times::Times;
+use serde_json::{Value, json};
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use webex_api::Url;
+
+use crate::jabber::{Cleartext, OpenError, Opening};
+use crate::port::{HubPort, Order};
+use crate::seam::{BoxIo, Clock, Dial, Generator, Scale};
+use crate::webex::{
+    Cloud, CloudConfig, Keys, NewConversation, PeopleConfig, PresenceConfig, Source, TokenConfig,
+    WebexConfig, WebexEdge, WebexKept, WebexMeans,
+};
+
+pub(super) const ALICE: &str = "11111111-1111-4111-8111-111111111111";
+pub(super) const BOB: &str = "22222222-2222-4222-8222-222222222222";
+pub(super) const BASE: &str = "http://cloud.example/conversation/api/v1";
+/// When every world begins, in all clocks.
+pub(super) const START: i64 = 1_714_557_600_000;
+
+/// What the script answers to a method, an address with its query, and a body; `None`: the usual.
+type Script = Box<dyn FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send>;
+
+pub(super) struct Shared {
+    script: Mutex<Script>,
+    log: Mutex<Vec<String>>,
+    sockets: mpsc::UnboundedSender<WebSocketStream<DuplexStream>>,
+}
+
+struct Pipes(Arc<Shared>);
+
+impl Dial for Pipes {
+    fn dial<'a>(
+        &'a self,
+        host: &'a str,
+        _port: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
+        let shared = Arc::clone(&self.0);
+        let mercury = host == "mercury.example";
+        Box::pin(async move {
+            let (near, far) = duplex(256 * 1024);
+            tokio::spawn(async move {
+                if mercury {
+                    let socket = tokio_tungstenite::accept_async(far).await.unwrap();
+                    let _ = shared.sockets.send(socket);
+                    return;
+                }
+                let service = service_fn(move |request: http::Request<Incoming>| {
+                    let shared = Arc::clone(&shared);
+                    async move { Ok::<_, Infallible>(shared.answer(request).await) }
+                });
+                let server = hyper::server::conn::http1::Builder::new()
+                    .auto_date_header(false)
+                    .serve_connection(TokioIo::new(far), service);
+                let _ = server.await;
+            });
+            Ok(Box::new(near) as BoxIo)
+        })
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let address = parts.uri.to_string();
+        let line = format!("{} {address}", parts.method);
+        let scripted = (self.script.lock().unwrap())(parts.method.as_str(), &address, &body);
+        let (status, answer) =
+            scripted.unwrap_or_else(|| usual(parts.method.as_str(), parts.uri.path(), &body));
+        self.log.lock().unwrap().push(line);
+        if status == 0 {
+            // No answer at all.
+            std::future::pending::<()>().await;
+        }
+        let answer = http::Response::builder().status(status).body(Full::from(answer.to_string()));
+        answer.unwrap()
+    }
+}
+
+fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
+    match (method, path) {
+        ("GET", "/u2c/limited/catalog") => (
+            200,
+            json!({"serviceLinks": {"conversation": BASE, "wdm": "http://cloud.example/wdm",
+                "idbroker": "http://cloud.example", "apheleia": "http://cloud.example/apheleia"}}),
+        ),
+        ("POST", "/idb/oauth2/v1/access_token") => {
+            (200, json!({"access_token": "token", "expires_in": 86_400, "token_type": "Bearer"}))
+        }
+        ("POST", "/wdm/devices") => (
+            200,
+            json!({"url": "http://cloud.example/wdm/devices/d1", "name": body["name"],
+                "webSocketUrl": "ws://mercury.example/d1"}),
+        ),
+        ("POST", "/conversation/api/v1/users") => (
+            200,
+            json!({"alice@corp.example": {"id": ALICE, "userExists": true},
+                "bob@corp.example": {"id": BOB, "userExists": true}}),
+        ),
+        _ => (404, json!({"message": "not in the script"})),
+    }
+}
+
+/// Seals by naming the key: enough to see which one was used.
+#[derive(Debug, Default)]
+pub(super) struct PlainKeys;
+
+impl Keys for PlainKeys {
+    fn attached(&self, _: &PersonId, _: &Url) {}
+    fn detached(&self, _: &PersonId) {}
+    fn replies(&self, _: &PersonId, _: Vec<String>) {}
+    fn seal<'a>(
+        &'a self,
+        _via: &'a PersonId,
+        key: &'a str,
+        _iv: &'a [u8; 12],
+        text: &'a str,
+    ) -> Opening<'a, String> {
+        Box::pin(async move { Ok(format!("{text} sealed with {key}")) })
+    }
+    fn open<'a>(&'a self, _: &'a PersonId, _: &'a str, _: &'a str) -> Opening<'a, Cleartext> {
+        Box::pin(async { Err(OpenError::Wedged("nothing is opened here".into())) })
+    }
+    fn new_conversation<'a>(
+        &'a self,
+        _via: &'a PersonId,
+        _people: &'a [PersonId; 2],
+    ) -> Opening<'a, NewConversation> {
+        let new = NewConversation { key: "kms://k/keys/new".into(), kms_message: "wrapped".into() };
+        Box::pin(async { Ok(new) })
+    }
+}
+
+pub(super) struct World {
+    shared: Arc<Shared>,
+    sockets: mpsc::UnboundedReceiver<WebSocketStream<DuplexStream>>,
+    pub(super) intake: mpsc::Receiver<Inbound>,
+    answers: mpsc::UnboundedReceiver<Inbound>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) clock: Clock,
+    seen: VecDeque<Inbound>,
+}
+
+/// The cloud's end of a Mercury socket.
+pub(super) struct Peer {
+    socket: WebSocketStream<DuplexStream>,
+    sequence: u64,
+    clock: Clock,
+}
+
+fn facts(id: &str, name: &str, enabled: bool) -> PersonFacts {
+    PersonFacts {
+        id: PersonId::new(id),
+        ours: true,
+        jid: Some(JabberId::new(format!("{name}@lab.example"))),
+        mail: format!("{name}@corp.example").into(),
+        name: name.into(),
+        enabled,
+        pending: false,
+        token: true,
+    }
+}
+
+impl World {
+    /// A world in which alice is enabled and bob is not, with room for so many inputs at the hub.
+    pub(super) fn new(
+        room: usize,
+        kept: WebexKept,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        let (sockets, accepted) = mpsc::unbounded_channel();
+        let script: Script = Box::new(script);
+        let shared = Arc::new(Shared { script: Mutex::new(script), log: Mutex::default(), sockets });
+        let clock = Clock::starting_at(Time(START));
+        let generator = Generator::seeded(1);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let token = || webex_api::auth::AccessToken::try_from("machine".to_owned()).unwrap();
+        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
+        let organization: webex_api::OrgId = "33333333-3333-4333-8333-333333333333".parse().unwrap();
+        let config = CloudConfig {
+            discovery: "http://cloud.example/u2c".parse().unwrap(),
+            organization: organization.clone(),
+            tokens: TokenConfig::Organization { client, machine: token() },
+            tls: Arc::new(tls),
+            connections_per_host: 8,
+            scale: Scale(1),
+        };
+        let cloud = Cloud::new(config, Arc::new(Pipes(Arc::clone(&shared))), clock, &generator).unwrap();
+        let (take, intake) = mpsc::channel(room);
+        let (answer, answers) = mpsc::unbounded_channel();
+        let rows = [(JabberId::new("alice@lab.example"), "alice@corp.example".to_owned(), true)];
+        let config = WebexConfig {
+            times: Times::default(),
+            handshakes: 4,
+            presence: PresenceConfig { poll: Duration::from_secs(600), subscribe: false },
+            people: PeopleConfig {
+                source: Source::Table { rows: rows.into(), token: token() },
+                organization,
+                refresh: Duration::from_secs(86_400),
+            },
+        };
+        let means = WebexMeans { cloud, keys: Arc::new(PlainKeys), clock, generator };
+        let (orders, mailbox) = mpsc::unbounded_channel();
+        WebexEdge::new(config, HubPort::new(take, answer), kept, means).start(mailbox);
+        let people = vec![facts(ALICE, "alice", true), facts(BOB, "bob", false)];
+        let directory = Directory::default();
+        let directory = directory.with(&Facts { people, complete: true }, Time(START), Time(START - 60_000));
+        orders.send(Order::Directory(Arc::new(directory))).unwrap();
+        let seen = VecDeque::new();
+        Self { shared, sockets: accepted, intake, answers, orders, clock, seen }
+    }
+
+    /// The requests so far whose line contains this.
+    pub(super) fn asked(&self, what: &str) -> Vec<String> {
+        self.shared.log.lock().unwrap().iter().filter(|line| line.contains(what)).cloned().collect()
+    }
+
+    /// The next answer of the edge that is of interest here.
+    pub(super) async fn answer(&mut self) -> Inbound {
+        loop {
+            let next = match self.seen.pop_front() {
+                Some(seen) => seen,
+                None => timeout(Duration::from_secs(600), self.answers.recv()).await.unwrap().unwrap(),
+            };
+            if !matches!(next, Inbound::Keep { .. }) {
+                return next;
+            }
+        }
+    }
+
+    /// The next input of the edge that is of interest here.
+    pub(super) async fn input(&mut self) -> Inbound {
+        loop {
+            let next = timeout(Duration::from_secs(600), self.intake.recv()).await.unwrap().unwrap();
+            if !matches!(next, Inbound::Directory(_) | Inbound::Statuses(_)) {
+                return next;
+            }
+        }
+    }
+
+    /// Accepts a socket and makes it ready.
+    pub(super) async fn socket(&mut self) -> Peer {
+        let socket = timeout(Duration::from_secs(600), self.sockets.recv()).await.unwrap().unwrap();
+        let mut peer = Peer { socket, sequence: 0, clock: self.clock };
+        assert!(peer.hears().await.contains("authorization"));
+        peer.says(json!({"eventType": "mercury.buffer_state"})).await;
+        peer
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now().0
+    }
+}
+
+impl Peer {
+    /// Sends an event in a frame with the next number as its id.
+    pub(super) async fn says(&mut self, data: Value) {
+        self.sequence += 1;
+        let frame = json!({"id": self.sequence.to_string(), "sequenceNumber": self.sequence,
+            "timestamp": self.clock.now().0, "data": data});
+        self.socket.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    /// Loses a frame: its number is skipped.
+    pub(super) fn loses(&mut self) {
+        self.sequence += 1;
+    }
+
+    pub(super) async fn posts(&mut self, id: &str) {
+        let activity = post(id, self.clock.now().0);
+        self.says(json!({"eventType": "conversation.activity", "activity": activity})).await;
+    }
+
+    /// The next frame that is no acknowledgement of a pong, nor a ping.
+    pub(super) async fn hears(&mut self) -> String {
+        loop {
+            let text = self.socket.next().await.unwrap().unwrap().into_text().unwrap();
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["type"] == "ping" {
+                let pong = json!({"id": frame["id"], "type": "pong"}).to_string();
+                self.socket.send(Message::text(pong)).await.unwrap();
+            } else if frame["messageId"].as_str().is_none_or(|id| id.len() < 30) {
+                return text.to_string();
+            }
+        }
+    }
+
+    /// Answers pings for so long, and gives the acknowledgements that came meanwhile.
+    pub(super) async fn waits(&mut self, time: Duration) -> Vec<String> {
+        let mut heard = Vec::new();
+        let until = tokio::time::Instant::now() + time;
+        while let Ok(text) = tokio::time::timeout_at(until, self.hears()).await {
+            heard.push(text);
+        }
+        heard
+    }
+}
+
+/// An activity of bob's in the one conversation there is.
+pub(super) fn post(id: &str, published: i64) -> Value {
+    json!({"id": id, "verb": "post", "published": webex_api::Timestamp(published).to_string(),
+        "actor": {"id": BOB}, "object": {"objectType": "comment", "displayName": "sealed"},
+        "encryptionKeyUrl": "kms://k/keys/1", "target": conversation("c1", BASE)})
+}
+
+pub(super) fn conversation(id: &str, base: &str) -> Value {
+    json!({"id": id, "url": format!("{base}/conversations/{id}"), "tags": ["ONE_ON_ONE"],
+        "defaultActivityEncryptionKeyUrl": "kms://k/keys/1", "participants": {"items": []},
+        "activities": {"items": []}})
+}
+
+/// A number in a query.
+pub(super) fn number(address: &str, name: &str) -> Option<i64> {
+    address.split(['?', '&']).find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
