@@ -1,0 +1,209 @@
+//! Two-way traffic between the lab's people, and the count of what became of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{get, post, wait_until};
+
+/// Small reproducible chance: one number after the other (xorshift64*).
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// Chance from this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number from `low` up to, but without, `high`.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        low + self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % (high - low).max(1)
+    }
+
+    /// A duration between two numbers of milliseconds.
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.between(low, high))
+    }
+}
+
+/// One person's client writing to one other person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Voice {
+    /// Whose client, `NAME/jabber` or `NAME/webex`.
+    pub client: &'static str,
+    /// To whom.
+    pub to: &'static str,
+}
+
+impl Voice {
+    /// What the `n`th message says.
+    #[must_use]
+    pub fn text(&self, n: usize) -> String {
+        format!("{} to {}: message {n:05}", self.client, self.to)
+    }
+
+    /// The clients that are to show it: both of the addressee, and the author's other one.
+    fn audience(&self) -> [String; 3] {
+        let (name, app) = self.client.split_once('/').expect("a client is NAME/app");
+        let other = if app == "jabber" { "webex" } else { "jabber" };
+        [format!("{}/jabber", self.to), format!("{}/webex", self.to), format!("{name}/{other}")]
+    }
+}
+
+/// All four clients of two people, writing to each other.
+#[must_use]
+pub fn conversation(one: [&'static str; 2], other: [&'static str; 2]) -> Vec<Voice> {
+    let name = |clients: [&'static str; 2]| clients[0].split_once('/').expect("a client is NAME/app").0;
+    let voices = |from: [&'static str; 2], to| from.map(|client| Voice { client, to });
+    voices(one, name(other)).into_iter().chain(voices(other, name(one))).collect()
+}
+
+/// People who write until they are told to stop, each client on a thread of its own.
+#[derive(Debug)]
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<(Voice, usize)>>,
+}
+
+impl Traffic {
+    /// Begins to write through this control interface, each voice with pauses between `pause` milliseconds.
+    #[must_use]
+    pub fn start(control: &str, voices: &[Voice], pause: (u64, u64), seed: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = voices
+            .iter()
+            .zip(seed..)
+            .map(|(voice, seed)| {
+                let (stop, voice) = (Arc::clone(&stop), voice.clone());
+                let url = format!("{}/say", control.trim_end_matches('/'));
+                let mut chance = Chance::new(seed);
+                std::thread::spawn(move || {
+                    let mut said = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let body = json!({"client": voice.client, "to": voice.to, "text": voice.text(said)});
+                        post(&url, &body).unwrap_or_else(|e| panic!("{e} (asked: {body})"));
+                        said += 1;
+                        std::thread::sleep(chance.millis(pause.0, pause.1));
+                    }
+                    (voice, said)
+                })
+            })
+            .collect();
+        Self { stop, writers }
+    }
+
+    /// Everybody falls silent; what each voice has said.
+    ///
+    /// # Panics
+    /// The lab has refused a message.
+    #[must_use]
+    pub fn stop(self) -> BTreeMap<Voice, usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writers.into_iter().map(|writer| writer.join().expect("the lab takes every message")).collect()
+    }
+}
+
+/// What became of the messages, as the receiving clients saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Messages written.
+    pub written: usize,
+    /// Messages due in clients, and so looked for.
+    pub due: usize,
+    /// Due and never seen.
+    pub lost: Vec<String>,
+    /// Seen more often than once, each surplus sight once.
+    pub doubled: Vec<String>,
+    /// Seen after a later message of the same client.
+    pub reordered: Vec<String>,
+}
+
+impl Verdict {
+    /// Compares what each client has seen with what each voice has said.
+    ///
+    /// # Panics
+    /// The control interface refuses.
+    #[must_use]
+    pub fn of(control: &str, said: &BTreeMap<Voice, usize>) -> Self {
+        let mut verdict = Self::default();
+        let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (voice, count) in said {
+            verdict.written += count;
+            for client in voice.audience() {
+                let texts = seen.entry(client.clone()).or_insert_with(|| texts_of(control, &client));
+                verdict.judge(voice, *count, &client, texts);
+            }
+        }
+        verdict
+    }
+
+    fn judge(&mut self, voice: &Voice, count: usize, client: &str, texts: &[String]) {
+        self.due += count;
+        let mut last = 0;
+        for n in 0..count {
+            let text = voice.text(n);
+            let mut places = texts.iter().enumerate().filter(|(_, seen)| **seen == text).map(|(at, _)| at);
+            let said = format!("in {client}: {text}");
+            match places.next() {
+                None => self.lost.push(said.clone()),
+                Some(at) if at < last => self.reordered.push(said.clone()),
+                Some(at) => last = at,
+            }
+            self.doubled.extend(places.map(|_| said.clone()));
+        }
+    }
+
+    /// Whether every message was seen once, in order.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.lost.is_empty() && self.doubled.is_empty() && self.reordered.is_empty()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { written, due, lost, doubled, reordered } = self;
+        write!(
+            f,
+            "{written} written, {due} due in clients, {} lost, {} doubled, {} reordered",
+            lost.len(),
+            doubled.len(),
+            reordered.len()
+        )?;
+        for (what, rows) in [("lost", lost), ("doubled", doubled), ("reordered", reordered)] {
+            for row in rows.iter().take(10) {
+                write!(f, "\n  {what} {row}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The texts of all messages that a client has shown, in order.
+fn texts_of(control: &str, client: &str) -> Vec<String> {
+    let url = format!("{}/seen?client={client}&after=0", control.trim_end_matches('/'));
+    let lines = get(&url).unwrap_or_else(|e| panic!("{e}"));
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("seen answers JSON lines"))
+        .filter(|row| row["kind"] == "message")
+        .filter_map(|row| row["text"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Waits until the connector answers on its status address; false if it does not within `limit`.
+#[must_use]
+pub fn wait_for_status(status: &str, limit: Duration) -> bool {
+    let url = format!("{}/status", status.trim_end_matches('/'));
+    wait_until(limit, || get(&url).is_ok())
+}
