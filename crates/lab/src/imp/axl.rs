@@ -111,7 +111,9 @@ struct Request {
 impl Request {
     fn read(body: &str) -> Option<Self> {
         const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
-        let envelope: Element = body.parse().ok()?;
+        // The schema leaves the arguments in no namespace at all, which the parser would not have.
+        let unqualified = Some("unqualified".to_owned());
+        let envelope = Element::from_reader_with_prefixes(body.as_bytes(), unqualified).ok()?;
         let element =
             envelope.is("Envelope", SOAP).then(|| envelope.get_child("Body", SOAP))??.children().next()?;
         let (operation, namespace) = (element.name().to_owned(), element.ns());

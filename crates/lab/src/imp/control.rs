@@ -11,7 +11,7 @@ use crate::people::{DOMAIN, SECOND_DOMAIN};
 
 impl State {
     /// Something came on a trusted link.
-    pub(crate) fn from_link(&mut self, wire: WireId, element: Element) {
+    pub(crate) fn take_from_link(&mut self, wire: WireId, element: Element) {
         match sc::parse_request(&element) {
             Some(Request::Start(request)) => self.start(wire, request),
             Some(Request::Create(request)) => {
@@ -19,7 +19,7 @@ impl State {
                 self.push_control(wire, if known { sc::created(&request) } else { sc::refused(&request) });
             }
             Some(Request::End(ids)) => self.end(wire, &ids),
-            Some(Request::Stanza(ids, stanza)) => self.from_route(wire, &ids, stanza),
+            Some(Request::Stanza(ids, stanza)) => self.take_from_route(wire, &ids, stanza),
             Some(_) => {}
             None => self.outside_sessions(wire, &element),
         }
@@ -71,7 +71,7 @@ impl State {
         self.push_control(wire, sc::ended(ids));
     }
 
-    fn from_route(&mut self, wire: WireId, ids: &RequestIds, stanza: Element) {
+    fn take_from_route(&mut self, wire: WireId, ids: &RequestIds, stanza: Element) {
         let Some((bare, resource)) = self.session_of(wire, ids) else {
             return self.push_control(wire, sc::bounced(ids, stanza));
         };
@@ -83,7 +83,7 @@ impl State {
                 return self.push_control(wire, sc::bounced(ids, stanza));
             }
         }
-        self.from_session(&bare, &resource, stanza);
+        self.take_from_session(&bare, &resource, stanza);
     }
 
     /// What a link says that is not about a session: it may ask the server itself.
@@ -106,7 +106,7 @@ impl State {
     }
 
     /// A session sends a stanza; the server knows better than the sender from whom it is.
-    pub(crate) fn from_session(&mut self, bare: &str, resource: &str, stanza: Element) {
+    pub(crate) fn take_from_session(&mut self, bare: &str, resource: &str, stanza: Element) {
         let stanza = stanza.with_attr("from", format!("{bare}/{resource}"));
         match stanza.name() {
             "message" => self.message_from_session(bare, resource, stanza),

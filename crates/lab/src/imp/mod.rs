@@ -81,8 +81,8 @@ impl State {
     /// Something came on a stream.
     pub(crate) fn take(&mut self, wire: WireId, element: Element) {
         match self.wires.get(&wire).map(|wire| wire.owner.clone()) {
-            Some(Owner::Client(bare, resource)) => self.from_session(&bare, &resource, element),
-            Some(Owner::Link(_)) => self.from_link(wire, element),
+            Some(Owner::Client(bare, resource)) => self.take_from_session(&bare, &resource, element),
+            Some(Owner::Link(_)) => self.take_from_link(wire, element),
             None => {}
         }
     }

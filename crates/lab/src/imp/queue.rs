@@ -109,10 +109,8 @@ impl Queue {
 
     /// Whether something is on its way that a person would miss.
     pub(crate) fn holds_something_substantial(&self) -> bool {
-        self.sent.iter().map(|(_, item)| item).chain(&self.waiting).any(|item| {
-            let message = stanza::carbon_content(&item.element).map_or(&item.element, |(_, inner)| inner);
-            stanza::is_substantial(message)
-        })
+        let mut all = self.sent.iter().map(|(_, item)| item).chain(&self.waiting);
+        all.any(|item| stanza::is_substantial(&item.element))
     }
 }
 

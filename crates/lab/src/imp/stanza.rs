@@ -31,8 +31,10 @@ pub(crate) fn child_text(stanza: &Element, name: &str) -> Option<String> {
     stanza.get_child(name, ns::CLIENT).map(Element::text).filter(|text| !text.is_empty())
 }
 
-/// Whether a message says something that a person reads: a text, or that they have read one.
+/// Whether a message, or the one that it is a copy of, says something that a person reads: a text, or that somebody has
+/// read one.
 pub(crate) fn is_substantial(message: &Element) -> bool {
+    let message = carbon_content(message).map_or(message, |(_, inner)| inner);
     message.name() == "message"
         && message.attr("type") != Some("error")
         && (child_text(message, "body").is_some() || message.has_child("displayed", MARKERS))

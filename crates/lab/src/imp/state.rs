@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use xmpp_core::session_control::{self, RequestIds};
-use xmpp_core::sm::{Resumable, ResumeRefused, narrow, widen_below};
+use xmpp_core::sm::{Resumable, ResumeRefused, widen_below};
 use xmpp_core::{Element, Jid};
 
 use super::offline::Store;
@@ -434,14 +434,5 @@ impl State {
     /// Whether no person would miss anything that is on its way.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.wires.values().any(|wire| wire.queue.holds_something_substantial())
-    }
-}
-
-/// The counters as a peer could see them, for tests.
-#[cfg(test)]
-impl State {
-    pub(crate) fn counters(&self, wire: WireId) -> (u32, u32) {
-        let wire = &self.wires[&wire];
-        (narrow(wire.handled), narrow(wire.written))
     }
 }

@@ -64,7 +64,7 @@ impl World {
 
     /// Waits until nothing is on its way.
     pub async fn idle(&self) {
-        for _ in 0..60_000 {
+        for _ in 0..6_000 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             if self.ctx.idle.is_idle() {
                 return;
@@ -75,7 +75,7 @@ impl World {
 
     /// Waits until a client saw a line that ends like this.
     pub async fn until(&self, name: &str, end: &str) {
-        for _ in 0..60_000 {
+        for _ in 0..6_000 {
             if self.lines(name, 0).iter().any(|line| line.ends_with(end)) {
                 return;
             }
@@ -233,6 +233,30 @@ impl Link {
         }
     }
 
+    /// What a session and another get until both are answered a ping.
+    pub async fn collect_of(
+        &mut self,
+        session: &SessionIds,
+        others: &[&SessionIds],
+    ) -> (Vec<Element>, Vec<Element>) {
+        const PING: &str = "<iq type='get' id='settle' to='lab.example'><ping xmlns='urn:xmpp:ping'/></iq>";
+        self.send(session, PING);
+        others.iter().for_each(|other| drop(self.send(other, PING)));
+        let (mut own, mut rest, mut answered) = (Vec::new(), Vec::new(), 0);
+        while answered <= others.len() {
+            if let ControlEvent::Stanza { session: whose, stanza } = self.next().await {
+                if stanza.attr("id") == Some("settle") {
+                    answered += 1;
+                } else if whose == *session {
+                    own.push(stanza);
+                } else if others.contains(&&whose) {
+                    rest.push(stanza);
+                }
+            }
+        }
+        (own, rest)
+    }
+
     /// Waits until the server has acknowledged a position.
     pub async fn acked(&mut self, position: u64) {
         self.connection.request_ack();
@@ -247,7 +271,8 @@ impl Link {
 
     /// Reads until the connection is lost; answers what would be needed to resume it.
     pub async fn lose(mut self) -> ResumeState {
-        while !matches!(self.connection.next().await, Event::Closed(_)) {}
+        let lost = async { while !matches!(self.connection.next().await, Event::Closed(_)) {} };
+        tokio::time::timeout(Duration::from_secs(60), lost).await.expect("the link stays up");
         self.connection.resume_state().unwrap()
     }
 

@@ -256,9 +256,7 @@ impl Connection {
             return Poll::Ready(Event::Closed(reason.clone()));
         }
         loop {
-            if let Err(error) = self.poll_write(cx) {
-                self.session.lost(error.kind());
-            }
+            let unwritable = self.poll_write(cx).err();
             if let Some(event) = self.session.poll_event() {
                 if let Event::Closed(reason) = &event {
                     self.closed = Some(reason.clone());
@@ -266,6 +264,11 @@ impl Connection {
                 return Poll::Ready(event);
             }
             if self.reading && self.poll_read(cx).is_ready() {
+                continue;
+            }
+            // Only now: a peer that hung up may have said why before, and that decides whether to come back.
+            if let Some(error) = unwritable {
+                self.session.lost(error.kind());
                 continue;
             }
             // A session without a deadline is over, and has said so above.

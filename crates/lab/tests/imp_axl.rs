@@ -1,0 +1,130 @@
+//! AXL, asked by the client that the connector uses.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axl_client::users::{Directory, Home, Pages, bulk_query};
+use axl_client::{AxlError, Client, Request, Row, Select, Session};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use lab::ctx::{AXL_PASSWORD, AXL_USER};
+use lab::options::Options;
+use support::World;
+
+async fn ask(
+    world: &World,
+    client: &Client,
+    session: &mut Session,
+    request: &Request,
+) -> Result<Vec<Row>, AxlError> {
+    let io = world.ctx.network.dial("127.0.0.1", world.axl).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (mut parts, body) = client.request(session, request).into_parts();
+    let host = parts.uri.authority().unwrap().to_string();
+    parts.headers.insert("host", host.parse().unwrap());
+    parts.uri = parts.uri.path().parse().unwrap();
+    let response = sender.send_request(http::Request::from_parts(parts, Full::new(body))).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body: Bytes = body.collect().await.unwrap().to_bytes();
+    drop(sender);
+    let _ = connection.await;
+    client.parse(session, request, &http::Response::from_parts(parts, body))
+}
+
+fn client() -> Client {
+    Client::new("http://127.0.0.1:8443", AXL_USER, AXL_PASSWORD).unwrap()
+}
+
+async fn directory(world: &World, first: u64) -> (Directory, u32) {
+    let (client, mut session) = (client(), Session::new());
+    let nodes = ask(world, &client, &mut session, &axl_client::nodes::Node::query()).await.unwrap();
+    let nodes: BTreeSet<String> =
+        nodes.iter().map(|row| axl_client::nodes::Node::read(row).unwrap().id).collect();
+    let (mut pages, mut asked) = (Pages::new(first), 0);
+    while let Some(page) = pages.next() {
+        asked += 1;
+        match ask(world, &client, &mut session, &bulk_query(page)).await {
+            Ok(rows) => pages.rows(rows),
+            Err(AxlError::TooLarge { suggested, .. }) => assert!(pages.too_large(suggested)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (Directory::read(&pages.into_rows(), &nodes), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bulk_query_brings_everybody_in_pages() {
+    let world = World::stand_in(Options { users: 20, ..Options::default() }).await;
+    let (whole, asked) = directory(&world, 500).await;
+    assert_eq!(asked, 1);
+    assert_eq!((whole.users.len(), whole.served()), (28, 28));
+    assert!(whole.problems.is_empty(), "{:?}", whole.problems);
+    assert_eq!(whole.users["alice@lab.example"].mail.as_deref(), Some("a.liddell@corp.example"));
+    assert_eq!(whole.users["erin@lab2.example"].mail.as_deref(), Some("erin@corp.example"));
+
+    world.fault(r#"{"name":"axl-too-large","on":true,"value":7}"#);
+    let (paged, asked) = directory(&world, 500).await;
+    assert_eq!(paged, whole);
+    assert_eq!(asked, 6, "once too large, then 28 by 6, the last page short");
+
+    world.fault(r#"{"name":"axl-intercluster","on":true}"#);
+    let (more, _) = directory(&world, 6).await;
+    assert_eq!((more.users.len(), more.served()), (29, 28));
+    assert_eq!(more.users["yuri@lab.example"].home, Home::Elsewhere);
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_are_what_the_client_knows_them_as() {
+    let world = World::stand_in(Options::default()).await;
+    let query = |sql: &str| Request::execute_sql_query(&Select::new(sql).unwrap());
+    let usual = query("select userid from enduser");
+    let outcome = async |client: &Client, request: &Request| {
+        ask(&world, client, &mut Session::new(), request)
+            .await
+            .map(|rows| rows.len())
+            .map_err(|error| error.to_string())
+    };
+    let wrong = Client::new("http://127.0.0.1:8443", AXL_USER, "guess").unwrap();
+    let refused = "the publisher refuses the user name or the password (401)";
+    assert_eq!(outcome(&wrong, &usual).await.unwrap_err(), refused);
+    for (fault, text) in [
+        ("axl-unauthorized", refused),
+        ("axl-forbidden", "the user may not use AXL (403)"),
+        ("axl-unavailable", "the AXL service is not available now (503)"),
+        ("axl-fault", "fault: Maximum AXL Memory Allocation Consumed. Please retry your request later."),
+        ("axl-garbage", "unreadable answer"),
+    ] {
+        world.fault(&format!(r#"{{"name":"{fault}","on":true,"count":1,"value":3}}"#));
+        assert_eq!(outcome(&client(), &usual).await.unwrap_err(), text);
+        assert_eq!(outcome(&client(), &usual).await, Ok(8), "after {fault}");
+    }
+    world.fault(r#"{"name":"axl-unavailable","on":true,"count":1,"value":3}"#);
+    let busy = ask(&world, &client(), &mut Session::new(), &usual).await;
+    assert_eq!(busy, Err(AxlError::Unavailable { retry_after: Some(Duration::from_secs(3)) }));
+    let code = async |sql: &str| match ask(&world, &client(), &mut Session::new(), &query(sql)).await {
+        Err(AxlError::Fault { code, .. }) => code,
+        other => panic!("{sql}: {other:?}"),
+    };
+    assert_eq!(code("select x from enduser").await, Some(-217));
+    assert_eq!(code("select userid from nowhere").await, Some(-206));
+    assert_eq!(code("select userid from enduser where").await, Some(-201));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_what_a_reader_asks() {
+    let world = World::stand_in(Options::default()).await;
+    let mut session = Session::new();
+    for request in [Request::list_process_node(), Request::list_presence_redundancy_group()] {
+        let rows = ask(&world, &client(), &mut session, &request).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        assert!(rows[0].uuid().is_some());
+    }
+    let unknown =
+        ask(&world, &client(), &mut session, &Request::get_user("alice").unwrap()).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "fault: Operation getUser is not implemented.");
+    assert_eq!(format!("{session:?}"), r#"{"JSESSIONID"}"#);
+}
