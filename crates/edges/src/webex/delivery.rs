@@ -82,8 +82,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
     }
     // The key may have been changed since it was read, or the conversation be another: once more, then.
     for last in [false, true] {
-        let prepared = prepare(side, &pair, iv, text);
-        let (direct, jwe) = match within(until, Cause::Kms, prepared).await {
+        let (direct, jwe) = match prepare(side, &pair, iv, text, until).await {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
@@ -157,17 +156,19 @@ async fn prepare(
     pair: &Pair,
     iv: &[u8; 12],
     text: &str,
+    until: Instant,
 ) -> Result<(Arc<Direct>, String), Outcome> {
     let other = if pair.via == pair.sender { &pair.recipient } else { &pair.sender };
-    let found = side.conversations.find(&side.cloud, &pair.via, other).await.map_err(not_found)?;
-    let direct = match found {
+    let find = async { side.conversations.find(&side.cloud, &pair.via, other).await.map_err(not_found) };
+    let direct = match within(until, host_cause(), find).await? {
         Some(direct) => direct,
         None => {
-            let made = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other).await;
-            made.map_err(not_found)?
+            let make = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other);
+            within(until, Cause::Kms, async { make.await.map_err(not_found) }).await?
         }
     };
-    let sealed = side.keys.seal(&pair.via, direct.key.as_str(), iv, text).await.map_err(not_sealed)?;
+    let seal = side.keys.seal(&pair.via, direct.key.as_str(), iv, text);
+    let sealed = within(until, Cause::Kms, async { seal.await.map_err(not_sealed) }).await?;
     Ok((direct, sealed))
 }
 

@@ -2,6 +2,7 @@
 
 use router::ids::PersonId;
 use router::inbound::Inbound;
+use webex_api::Url;
 use webex_api::device::{Create, Delete, Device, List, Refresh, Registration};
 use webex_api::mercury::Fate;
 
@@ -83,9 +84,10 @@ async fn register(side: &Side, person: &PersonId) -> Result<Device, CloudError> 
 }
 
 /// Gives the person's device up, for somebody who is no longer served.
-pub(super) async fn give_up(side: &Side, person: &PersonId, device: Device) {
-    if let Err(error) = side.cloud.send_as(person, Delete(device.url)).await {
+pub(super) async fn give_up(side: &Side, person: &PersonId, device: Url) {
+    if let Err(error) = side.cloud.send_as(person, Delete(device)).await {
         tracing::debug!(%person, %error, "device not deleted");
     }
+    side.cloud.set_device(person, None);
     side.hub.answer(Inbound::Keep { key: key(person), value: None, ask: 0 });
 }

@@ -14,7 +14,7 @@ use webex_api::auth::AccessToken;
 use webex_api::catalog::{self, Catalog, Service};
 use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig, MercuryConfig};
 use webex_api::endpoint::{Destination, Endpoint};
-use webex_api::{ApiError, Fate, IdError, OrgId, Random, Timestamp, Url};
+use webex_api::{ApiError, ConversationId, Fate, IdError, OrgId, Random, Timestamp, Url};
 
 use super::token::{TokenConfig, TokenError, Tokens};
 use crate::seam::{self, Clock, Generator, Scale};
@@ -220,7 +220,12 @@ impl Cloud {
             Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
                 self.shared.tokens.rejected(person, &token).await;
                 let token = self.token(person).await?;
-                self.send(endpoint, Caller { token: Some(&token), ..caller }).await
+                match self.send(endpoint, Caller { token: Some(&token), ..caller }).await {
+                    Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
+                        Err(CloudError::Token { person: person.clone(), source: TokenError::Refused(error) })
+                    }
+                    other => other,
+                }
             }
             other => other,
         }
@@ -298,6 +303,14 @@ impl Cloud {
         let ours = self.shared.clock.now();
         let seen = *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.map_or(ours, |seen| seen.cloud.plus(ours.since(seen.ours)))
+    }
+
+    /// Where a conversation is that is known by its bare id alone: in the main cluster, most likely. `None`
+    /// while no catalog is at hand.
+    pub(super) fn likely_address(&self, id: &ConversationId) -> Option<Url> {
+        let catalog = self.shared.catalog.try_lock().ok()?;
+        let (catalog, _) = catalog.as_ref()?;
+        Some(catalog.base(Service::Conversation)?.join(["conversations", id.as_str()]))
     }
 
     /// What the cloud's clock certainly did not show before our clock showed this: no later than that.

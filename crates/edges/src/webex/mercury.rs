@@ -302,6 +302,9 @@ impl Line {
                 return;
             }
         };
+        if self.side.is_stopping() {
+            return;
+        }
         let upstream = self.upstream();
         let n = upstream.n;
         if self.side.hub.try_take(Inbound::Message(message, parts, upstream)).is_ok() {
@@ -320,10 +323,9 @@ impl Line {
 
     fn typing(&mut self, event: &TypingEvent) {
         let Some(actor) = event.actor.id.as_ref().map(person) else { return };
-        let Some(address) = self.side.conversations.address(&event.conversation_id) else { return };
-        if actor == self.person {
-            return;
-        }
+        let id = &event.conversation_id;
+        let address = self.side.conversations.address(id).or_else(|| self.side.cloud.likely_address(id));
+        let Some(address) = address.filter(|_| actor != self.person) else { return };
         let typing = Typing {
             from: TypingOrigin::Webex {
                 socket: self.person.clone(),

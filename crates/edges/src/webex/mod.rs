@@ -25,6 +25,7 @@ mod tests;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +35,7 @@ use router::outbox::Entry;
 use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use webex_api::Url;
 use webex_api::client::MercuryConfig;
 use webex_api::device::Device;
@@ -112,6 +112,8 @@ struct Side {
     conversations: Conversations,
     directory: Mutex<Arc<Directory>>,
     attached: Mutex<BTreeSet<PersonId>>,
+    /// Nothing new is taken over; sockets go on for the sake of keys.
+    stopping: AtomicBool,
     /// Deliveries that wait for a word about their attempt.
     writes: Mutex<BTreeMap<Ticket, oneshot::Sender<bool>>>,
 }
@@ -160,6 +162,10 @@ impl Side {
         locked(&self.attached).contains(person)
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     fn any_attached(&self) -> Option<PersonId> {
         locked(&self.attached).first().cloned()
     }
@@ -185,6 +191,7 @@ impl WebexEdge {
             conversations: Conversations::default(),
             directory: Mutex::default(),
             attached: Mutex::default(),
+            stopping: AtomicBool::new(false),
             writes: Mutex::default(),
         };
         Self { side: Arc::new(side), presence: config.presence, people: config.people, kept }
@@ -196,24 +203,16 @@ impl WebexEdge {
         Arc::new(WebexOpener(Arc::clone(&self.side)))
     }
 
-    /// Starts the edge. Its task ends after [`Order::Stop`], once deliveries in flight have ended, or when
-    /// the hub is gone.
+    /// Starts the edge. After [`Order::Stop`] it takes nothing new; its task ends when the hub is gone.
     pub fn start(self, orders: UnboundedReceiver<Order>) -> JoinHandle<()> {
         let cursors = self.kept.cursors.into_iter().collect();
         let kept = self.kept.values.into_iter().collect();
+        let mut tasks = JoinSet::new();
         let watchers = vec![
-            AbortOnDropHandle::new(tokio::spawn(people::run(Arc::clone(&self.side), self.people))),
-            AbortOnDropHandle::new(tokio::spawn(status::run(Arc::clone(&self.side), self.presence))),
+            tasks.spawn(people::run(Arc::clone(&self.side), self.people)),
+            tasks.spawn(status::run(Arc::clone(&self.side), self.presence)),
         ];
-        let edge = Edge {
-            side: self.side,
-            cursors,
-            kept,
-            lines: BTreeMap::new(),
-            deliveries: JoinSet::new(),
-            watchers,
-            stopping: false,
-        };
+        let edge = Edge { side: self.side, cursors, kept, lines: BTreeMap::new(), watchers, tasks };
         tokio::spawn(edge.run(orders))
     }
 }
@@ -221,7 +220,7 @@ impl WebexEdge {
 /// One person's line, as the edge holds it.
 struct Held {
     taken: UnboundedSender<Taken>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortHandle,
 }
 
 struct Edge {
@@ -229,10 +228,10 @@ struct Edge {
     cursors: BTreeMap<PersonId, Time>,
     kept: BTreeMap<Box<str>, Box<[u8]>>,
     lines: BTreeMap<PersonId, Held>,
-    deliveries: JoinSet<()>,
     /// Presence and people, asked again and again.
-    watchers: Vec<AbortOnDropHandle<()>>,
-    stopping: bool,
+    watchers: Vec<AbortHandle>,
+    /// Everything that runs: watchers, lines, deliveries, hints.
+    tasks: JoinSet<()>,
 }
 
 impl Edge {
@@ -245,15 +244,14 @@ impl Edge {
                     // The hub is gone, so there is nobody to carry anything for.
                     None => return,
                 },
-                Some(ended) = self.deliveries.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a delivery has died");
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended
+                        && error.is_panic()
+                    {
+                        tracing::error!(%error, "a task of the Webex side has died");
                         return;
                     }
                 }
-            }
-            if self.stopping && self.deliveries.is_empty() {
-                return;
             }
         }
     }
@@ -261,7 +259,7 @@ impl Edge {
     fn order(&mut self, order: Order) {
         match order {
             Order::Deliver(delivery) => {
-                self.deliveries.spawn(delivery::run(Arc::clone(&self.side), *delivery));
+                self.tasks.spawn(delivery::run(Arc::clone(&self.side), *delivery));
             }
             Order::Write(ticket) => self.answer(ticket, true),
             Order::Skip(ticket) => self.answer(ticket, false),
@@ -274,13 +272,13 @@ impl Edge {
                 }
             }
             Order::Hint(hint) => {
-                if self.deliveries.len() < MOST_TASKS && !self.stopping {
-                    self.deliveries.spawn(delivery::hint(Arc::clone(&self.side), hint));
+                if self.tasks.len() < MOST_TASKS + self.lines.len() && !self.side.is_stopping() {
+                    self.tasks.spawn(delivery::hint(Arc::clone(&self.side), hint));
                 }
             }
             Order::Directory(directory) => {
                 *locked(&self.side.directory) = directory;
-                if !self.stopping {
+                if !self.side.is_stopping() {
                     self.serve();
                 }
             }
@@ -303,13 +301,14 @@ impl Edge {
         let gone: Vec<PersonId> =
             self.lines.keys().filter(|person| !served.contains(*person)).cloned().collect();
         for person in gone {
-            self.lines.remove(&person);
+            if let Some(line) = self.lines.remove(&person) {
+                line.task.abort();
+            }
             self.side.detach(&person);
             self.cursors.remove(&person);
-            self.side.cloud.set_device(&person, None);
-            if let Some(device) = self.kept_device(&person) {
+            if let Some(device) = self.side.cloud.device(&person) {
                 let side = Arc::clone(&self.side);
-                self.deliveries.spawn(async move { device::give_up(&side, &person, device).await });
+                self.tasks.spawn(async move { device::give_up(&side, &person, device).await });
             }
         }
         for person in served {
@@ -325,8 +324,8 @@ impl Edge {
             }
             let (taken, mailbox) = mpsc::unbounded_channel();
             let line = Line::new(Arc::clone(&self.side), person.clone(), device, cursor, mailbox);
-            let task = AbortOnDropHandle::new(tokio::spawn(line.run()));
-            self.lines.insert(person, Held { taken, _task: task });
+            let task = self.tasks.spawn(line.run());
+            self.lines.insert(person, Held { taken, task });
         }
     }
 
@@ -339,15 +338,13 @@ impl Edge {
         tracing::warn!(entry = entry.id.0, sender = %entry.sender, reason, "not delivered to Jabber");
     }
 
-    /// Sockets are dropped, not closed, and devices kept: the next run goes on with them.
+    /// Nothing new is taken over. Sockets stay until the hub is gone, since keys for what is still being
+    /// delivered come by them; then they are dropped, not closed, and the next run goes on with the devices.
     fn stop(&mut self) {
-        self.stopping = true;
-        self.watchers.clear();
-        for (person, _) in std::mem::take(&mut self.lines) {
-            self.side.detach(&person);
+        self.side.stopping.store(true, Ordering::Relaxed);
+        for watcher in self.watchers.drain(..) {
+            watcher.abort();
         }
-        // Without sockets no key can be fetched any more: who waits for a word need not wait.
-        locked(&self.side.writes).clear();
     }
 }
 

@@ -237,6 +237,17 @@ async fn a_socket_that_ends_is_opened_again_with_the_same_device() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_served_no_longer_has_no_socket_and_no_device() {
+    let listing = Listing::of(&[], false, 100);
+    let mut world = listing.world(16, WebexKept::default());
+    let mut peer = world.socket().await;
+    world.serves_nobody();
+    assert!(peer.is_closed().await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.asked("DELETE"), ["DELETE /wdm/devices/d1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conversation_that_may_not_be_read_does_not_hold_up_the_others() {
     let listing = Listing::of(&[("a", START - 20_000)], false, 100);
     let mut world = World::new(16, WebexKept::default(), move |_, address, _| {

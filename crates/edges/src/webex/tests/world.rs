@@ -1,6 +1,5 @@
 //! A scripted cloud, and the edge before it.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -162,7 +161,6 @@ pub(super) struct World {
     answers: mpsc::UnboundedReceiver<Inbound>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) clock: Clock,
-    seen: VecDeque<Inbound>,
 }
 
 /// The cloud's end of a Mercury socket.
@@ -231,12 +229,21 @@ impl World {
         let means = WebexMeans { cloud, keys: Arc::new(PlainKeys), clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
         WebexEdge::new(config, HubPort::new(take, answer), kept, means).start(mailbox);
-        let people = vec![facts(ALICE, "alice", true), facts(BOB, "bob", false)];
+        let world = Self { shared, sockets: accepted, intake, answers, orders, clock };
+        world.serves(true);
+        world
+    }
+
+    fn serves(&self, alice: bool) {
+        let people = vec![facts(ALICE, "alice", alice), facts(BOB, "bob", false)];
         let directory = Directory::default();
         let directory = directory.with(&Facts { people, complete: true }, Time(START), Time(START - 60_000));
-        orders.send(Order::Directory(Arc::new(directory))).unwrap();
-        let seen = VecDeque::new();
-        Self { shared, sockets: accepted, intake, answers, orders, clock, seen }
+        self.orders.send(Order::Directory(Arc::new(directory))).unwrap();
+    }
+
+    /// Alice is not enabled any more.
+    pub(super) fn serves_nobody(&self) {
+        self.serves(false);
     }
 
     /// The requests so far whose line contains this.
@@ -247,10 +254,7 @@ impl World {
     /// The next answer of the edge that is of interest here.
     pub(super) async fn answer(&mut self) -> Inbound {
         loop {
-            let next = match self.seen.pop_front() {
-                Some(seen) => seen,
-                None => timeout(Duration::from_secs(600), self.answers.recv()).await.unwrap().unwrap(),
-            };
+            let next = timeout(Duration::from_secs(600), self.answers.recv()).await.unwrap().unwrap();
             if !matches!(next, Inbound::Keep { .. }) {
                 return next;
             }
@@ -312,6 +316,12 @@ impl Peer {
                 return text.to_string();
             }
         }
+    }
+
+    /// Whether the other end is gone, sooner or later.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        while let Some(Ok(_)) = timeout(Duration::from_secs(5), self.socket.next()).await.unwrap() {}
+        true
     }
 
     /// Answers pings for so long, and gives the acknowledgements that came meanwhile.
