@@ -187,6 +187,8 @@ impl Line {
                 output = socket.next() => match output {
                     None => return Fate::Reconnect,
                     Some(Output::Closed(fate)) => return fate,
+                    // It would be closed soon anyway; what is missed meanwhile is listed.
+                    Some(Output::Shutdown) => return Fate::Reconnect,
                     Some(output) => self.take(output, &mut socket),
                 },
                 done = done(&mut self.owed), if self.owed.is_some() => {
@@ -254,7 +256,6 @@ impl Line {
                 tracing::info!(person = %self.person, "gap in the sequence");
                 self.lost(socket);
             }
-            Output::Shutdown => tracing::info!(person = %self.person, "the cloud will close this socket"),
             _ => {}
         }
     }

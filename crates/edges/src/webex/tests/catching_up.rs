@@ -237,6 +237,18 @@ async fn a_socket_that_ends_is_opened_again_with_the_same_device() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_socket_that_is_to_be_shut_down_is_replaced() {
+    let listing = Listing::of(&[], false, 100);
+    let mut world = listing.world(16, WebexKept::default());
+    let mut peer = world.socket().await;
+    peer.shuts_down().await;
+    assert!(peer.is_closed().await);
+    let mut peer = world.socket().await;
+    peer.waits(Duration::from_secs(6)).await;
+    while !matches!(world.input().await, Inbound::CaughtUp(_, 2, _)) {}
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_served_no_longer_has_no_socket_and_no_device() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());

@@ -294,6 +294,12 @@ impl Peer {
         self.socket.send(Message::text(frame.to_string())).await.unwrap();
     }
 
+    /// Says that the cloud will close this socket soon.
+    pub(super) async fn shuts_down(&mut self) {
+        let frame = json!({"id": "shutdown", "type": "shutdown"}).to_string();
+        self.socket.send(Message::text(frame)).await.unwrap();
+    }
+
     /// Loses a frame: its number is skipped.
     pub(super) fn loses(&mut self) {
         self.sequence += 1;
