@@ -6,6 +6,8 @@
 //! What was fetched is kept in one bounded ring for all.
 
 mod device;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
