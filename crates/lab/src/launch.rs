@@ -2,8 +2,11 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -34,6 +37,9 @@ use crate::{
 /// How many of the added users have clients that are signed in from the start; the others' sign in when first used.
 const SIGNED_IN: usize = 20;
 
+/// Tells the folders of several labs in one process apart.
+static FOLDERS: AtomicU64 = AtomicU64::new(0);
+
 /// Why the lab did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +64,38 @@ pub struct Lab {
     ctx: Arc<Ctx>,
     control: Arc<Control>,
     endpoints: Endpoints,
+    _state: Folder,
+}
+
+/// Where the store, the keys and the settings are. One that was made because none was named is removed with the lab.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    own: bool,
+}
+
+impl Folder {
+    fn open(named: Option<&Path>) -> io::Result<Self> {
+        let path = named.map_or_else(
+            || {
+                let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+                std::env::temp_dir().join(format!("hybrid-message-lab-{}-{number}", std::process::id()))
+            },
+            Path::to_path_buf,
+        );
+        fs::create_dir_all(&path)?;
+        Ok(Self { path: fs::canonicalize(path)?, own: named.is_none() })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.own
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(%error, "the lab's folder was not removed");
+        }
+    }
 }
 
 impl Lab {
@@ -100,15 +138,11 @@ impl Lab {
         // The connector listens there, not the lab: the port is found free and given up again.
         let status = network.listen(ports.status_port, 18_082).await?.address();
 
-        let state = options.state.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("hybrid-message-lab-{}-{}", std::process::id(), ctx.rng.uuid()))
-        });
-        fs::create_dir_all(&state)?;
-        let state = fs::canonicalize(state)?;
+        let state = Folder::open(options.state.as_deref())?;
         let authority = if options.tls { Some(Authority::new()?) } else { None };
         let ca = match &authority {
             Some(authority) => {
-                let file = state.join("ca.pem");
+                let file = state.path.join("ca.pem");
                 fs::write(&file, &authority.pem)?;
                 Some(file)
             }
@@ -169,15 +203,15 @@ impl Lab {
             ca,
             pid: std::process::id(),
             connector_pid: None,
-            store: state.join("connector.db"),
+            store: state.path.join("connector.db"),
             connector_config: PathBuf::new(),
             users,
         };
-        endpoints.connector_config = settings::write(ctx, &endpoints, &status, &state)?;
+        endpoints.connector_config = settings::write(ctx, &endpoints, &status, &state.path)?;
 
         let control = Control::new(ctx, &cloud, format!("http://{status}"));
         ctx.spawn(control::serve(Arc::clone(&control), control_door));
-        let lab = Self { ctx: Arc::clone(ctx), control, endpoints };
+        let lab = Self { ctx: Arc::clone(ctx), control, endpoints, _state: state };
         jabber::start(ctx, jabber_port);
         lab.sign_in(client_tls).await?;
         if ctx.options.stand_ins {

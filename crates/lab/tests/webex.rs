@@ -13,8 +13,10 @@ use lab::{
 
 /// A lab in memory with a paused clock; `kind` switches off what is unkind.
 async fn lab(kind: bool, seed: u64) -> Lab {
-    let state = std::env::temp_dir().join(format!("lab-test-{}-{seed}-{kind}", std::process::id()));
-    let options = Options { stand_ins: true, kind, seed, state: Some(state), ..Options::default() };
+    lab_with(Options { stand_ins: true, kind, seed, ..Options::default() }).await
+}
+
+async fn lab_with(options: Options) -> Lab {
     Lab::start_on(options, Network::Pipes(Pipes::default()), Time(1_714_557_600_000)).await.unwrap()
 }
 
@@ -133,5 +135,17 @@ async fn who_was_signed_out_reads_it_later() {
     say(&lab, "alice", "bob", "after").await;
     settle(&lab).await;
     assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["before", "meanwhile", "after"]);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_works_over_tls_under_the_labs_own_authority() {
+    let lab = lab_with(Options { stand_ins: true, tls: true, ..Options::default() }).await;
+    assert!(lab.endpoints().cloud.starts_with("https://"));
+    let ca = std::fs::read_to_string(lab.endpoints().ca.as_ref().unwrap()).unwrap();
+    assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"));
+    say(&lab, "alice", "bob", "sealed twice").await;
+    settle(&lab).await;
+    assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["sealed twice"]);
     lab.stop().await;
 }

@@ -8,7 +8,6 @@ mod socket;
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -241,23 +240,14 @@ impl WebexApp {
         Ok(())
     }
 
-    fn send<'a, E: Endpoint + Send + 'a>(
-        &'a self,
-        line: &'a Line,
-        endpoint: E,
-    ) -> impl Future<Output = Result<E::Response, PuppetError>> + Send + 'a
-    where
-        E::Response: Send,
-    {
-        async move {
-            let base = match endpoint.destination() {
-                Destination::Service(service) => line.catalog.base(service).cloned(),
-                Destination::Address(url) => Some(url.clone()),
-            };
-            let base = base.ok_or_else(|| failed("a service is missing"))?;
-            let answer = self.http.send(endpoint, &base, Some(&line.token)).await;
-            answer.map(|answer| answer.value).map_err(api("the cloud"))
-        }
+    async fn send<E: Endpoint>(&self, line: &Line, endpoint: E) -> Result<E::Response, PuppetError> {
+        let base = match endpoint.destination() {
+            Destination::Service(service) => line.catalog.base(service).cloned(),
+            Destination::Address(url) => Some(url.clone()),
+        };
+        let base = base.ok_or_else(|| failed("a service is missing"))?;
+        let answer = self.http.send(endpoint, &base, Some(&line.token)).await;
+        answer.map(|answer| answer.value).map_err(api("the cloud"))
     }
 
     async fn say_active(&self, line: &Line) -> Result<(), PuppetError> {

@@ -1,0 +1,108 @@
+//! OAuth: what is given, to whom, and for how long.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use lab::Lab;
+
+use super::{Answer, get, lab, token, try_send, user};
+
+const TOKEN: &str = "/idb/oauth2/v1/access_token";
+
+async fn form(lab: &Lab, path: &str, secret: &str, form: &str) -> Answer {
+    let basic = format!("Basic {}", STANDARD.encode(format!("{}:{secret}", lab.endpoints().client_id)));
+    try_send(lab, "POST", path, &basic, "application/x-www-form-urlencoded", form.to_owned()).await.unwrap()
+}
+
+async fn granted(lab: &Lab, fields: &str) -> Answer {
+    form(lab, TOKEN, &lab.endpoints().client_secret, fields).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_gives_a_new_token_each_time_and_the_old_one_lives_on() {
+    let lab = lab().await;
+    let fields = format!("grant_type=refresh_token&refresh_token={}", user(&lab, "bob").refresh_token);
+    let (one, other) = (granted(&lab, &fields).await.body, granted(&lab, &fields).await.body);
+    assert_ne!(one["access_token"], other["access_token"]);
+    for body in [&one, &other] {
+        let parts: Vec<&str> = body["access_token"].as_str().unwrap().split('_').collect();
+        assert!(
+            matches!(parts.as_slice(), ["lab", name, org] if name.starts_with("bob.") && *org == lab.endpoints().org_id)
+        );
+        let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
+        assert_eq!(get(&lab, "/conversation/api/v1/users", &bearer).await.status, 200);
+    }
+    lab.ctx().clock.advance(Duration::from_secs(15 * 86_400));
+    assert_eq!(get(&lab, "/conversation/api/v1/users", &token(&lab, "bob")).await.status, 401);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_machine_becomes_people_of_its_organization_only() {
+    let lab = lab().await;
+    let machine = lab.endpoints().machine_token.clone();
+    let exchange = |subject: String, actor: String| {
+        format!(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={subject}\
+             &subject_token_type=urn%3Alab%3Aperson&actor_token={actor}\
+             &actor_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token"
+        )
+    };
+    for (name, status) in [("bob", 200), ("carol", 200), ("frank", 400), ("heidi", 400)] {
+        let answer = granted(&lab, &exchange(user(&lab, name).person_id, machine.clone())).await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    let bobs = exchange(user(&lab, "carol").person_id, user(&lab, "bob").access_token);
+    assert_eq!(granted(&lab, &bobs).await.body["error"], "invalid_grant");
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_is_named() {
+    let lab = lab().await;
+    let secret = lab.endpoints().client_secret.clone();
+    let rows = [
+        ("wrong", "grant_type=refresh_token&refresh_token=x", 401, "invalid_client"),
+        (secret.as_str(), "grant_type=refresh_token&refresh_token=x", 400, "invalid_grant"),
+        (secret.as_str(), "grant_type=password", 400, "unsupported_grant_type"),
+        (secret.as_str(), "", 400, "unsupported_grant_type"),
+    ];
+    for (secret, fields, status, error) in rows {
+        let answer = form(&lab, TOKEN, secret, fields).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.body["error"].as_str().unwrap()),
+            (status, error),
+            "{fields}"
+        );
+    }
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_grant_waits_for_the_person() {
+    let lab = lab().await;
+    let secret = lab.endpoints().client_secret.clone();
+    let client = lab.endpoints().client_id.clone();
+    let asked = form(&lab, "/v1/device/authorize", &secret, &format!("client_id={client}&scope=spark%3Aall"))
+        .await
+        .body;
+    let poll =
+        format!("grant_type=x&client_id={client}&device_code={}", asked["device_code"].as_str().unwrap());
+    assert_eq!(form(&lab, "/v1/device/token", &secret, &poll).await.status, 428);
+    let page = format!("{}&user=erin", asked["verification_uri_complete"].as_str().unwrap());
+    assert_eq!(get(&lab, &page, "").await.status, 200);
+    let given = form(&lab, "/v1/device/token", &secret, &poll).await;
+    assert!(given.body["access_token"].as_str().unwrap().starts_with("lab_erin."));
+    assert_eq!(form(&lab, "/v1/device/token", &secret, &poll).await.body["error"], "expired_token");
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_is_refused() {
+    let lab = lab().await;
+    let secret = lab.endpoints().client_secret.clone();
+    let fields = format!("token={}&token_type_hint=access_token", user(&lab, "bob").access_token);
+    assert_eq!(form(&lab, "/idb/oauth2/v1/revoke", &secret, &fields).await.status, 200);
+    assert_eq!(get(&lab, "/conversation/api/v1/users", &token(&lab, "bob")).await.status, 401);
+    lab.stop().await;
+}
