@@ -6,11 +6,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::Uri;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-
-use crate::Url;
 
 /// Anything that can carry a connection.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -46,18 +45,34 @@ impl Dial for TcpDial {
     }
 }
 
-/// Connects to where a URL points, with TLS if its scheme says so.
-pub(super) async fn connect(
-    dial: &dyn Dial,
-    tls: &Arc<rustls::ClientConfig>,
-    url: &Url,
-) -> io::Result<BoxIo> {
-    let host = url.host();
-    let io = dial.dial(&host, url.port()).await?;
-    if !url.is_secure() {
-        return Ok(io);
+/// Where a connection goes.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Origin {
+    pub(super) host: String,
+    port: u16,
+    secure: bool,
+}
+
+impl Origin {
+    /// The origin of an absolute address; `None` for any other.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        let secure = matches!(uri.scheme_str()?, "https" | "wss");
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Some(Self { host, port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), secure })
     }
-    let name =
-        ServerName::try_from(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, io).await?))
+
+    /// Connects, with TLS if the scheme says so.
+    pub(super) async fn connect(
+        &self,
+        dial: &dyn Dial,
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> io::Result<BoxIo> {
+        let io = dial.dial(&self.host, self.port).await?;
+        if !self.secure {
+            return Ok(io);
+        }
+        let name = ServerName::try_from(self.host.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, io).await?))
+    }
 }

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{Dial, TcpDial, connect};
+use super::dial::{Dial, Origin, TcpDial};
 use crate::auth::AccessToken;
 use crate::endpoint::{Context, Endpoint};
 use crate::{ApiError, IdError, Random, Timestamp, TrackingId, Url};
@@ -88,11 +88,8 @@ struct Shared {
     user_agent: HeaderValue,
     client: u128,
     requests: AtomicU64,
-    hosts: Mutex<BTreeMap<HostKey, Arc<Host>>>,
+    hosts: Mutex<BTreeMap<Origin, Arc<Host>>>,
 }
-
-/// Scheme is secure, host, port.
-type HostKey = (bool, String, u16);
 
 /// The connections to one host that are not in use, and permits for all.
 struct Host {
@@ -154,13 +151,13 @@ impl Http {
         deadline: Instant,
     ) -> Result<Response<Bytes>, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let url: Url = parts.uri.to_string().parse().expect("endpoints write absolute addresses");
-        let host_name = url.host();
-        let origin = parts.uri.authority().expect("an absolute address has one").as_str();
+        let origin = Origin::of(&parts.uri).expect("endpoints write absolute addresses");
+        let host_name = origin.host.clone();
+        let authority = parts.uri.authority().expect("an absolute address has one").as_str();
         // User information is no part of the Host header (RFC 9110 §7.2).
-        let origin = origin.rsplit('@').next().unwrap_or(origin);
-        let origin = HeaderValue::from_str(origin).map_err(|error| ApiError::Request(error.into()))?;
-        parts.headers.insert(header::HOST, origin);
+        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        let authority = HeaderValue::from_str(authority).map_err(|error| ApiError::Request(error.into()))?;
+        parts.headers.insert(header::HOST, authority);
         parts.headers.insert(header::USER_AGENT, self.shared.user_agent.clone());
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         parts.uri = path.parse().map_err(|error: http::uri::InvalidUri| ApiError::Request(error.into()))?;
@@ -168,7 +165,7 @@ impl Http {
 
         let connect_error = |source| ApiError::Connect { host: host_name.clone(), source };
         let late = || connect_error(std::io::ErrorKind::TimedOut.into());
-        let host = self.host(&url);
+        let host = self.host(&origin);
         let permit = Arc::clone(&host.permits).acquire_owned();
         let permit = timeout_at(deadline, permit).await.map_err(|_| late())?;
         let permit = permit.expect("the semaphore is never closed");
@@ -178,7 +175,7 @@ impl Http {
                 Some(sender) if reused => sender,
                 _ => {
                     reused = false;
-                    let connection = self.connect(&url);
+                    let connection = self.connect(&origin);
                     timeout_at(deadline, connection).await.map_err(|_| late())?.map_err(connect_error)?
                 }
             };
@@ -231,19 +228,18 @@ impl Http {
         Ok(Response::from_parts(parts, body.to_bytes()))
     }
 
-    fn host(&self, url: &Url) -> Arc<Host> {
-        let key = (url.is_secure(), url.host(), url.port());
+    fn host(&self, origin: &Origin) -> Arc<Host> {
         let mut hosts = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = hosts.entry(key).or_insert_with(|| {
+        let host = hosts.entry(origin.clone()).or_insert_with(|| {
             let permits = Arc::new(Semaphore::new(self.shared.config.connections_per_host.max(1)));
             Arc::new(Host { permits, idle: Mutex::default() })
         });
         Arc::clone(host)
     }
 
-    async fn connect(&self, url: &Url) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, origin: &Origin) -> std::io::Result<SendRequest<Full<Bytes>>> {
         let config = &self.shared.config;
-        let io = connect(&*config.dial, &config.tls, url).await?;
+        let io = origin.connect(&*config.dial, &config.tls).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(std::io::Error::other)?;
         // Ends by itself when the sender is dropped or the far side closes.
         tokio::spawn(async move {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 
-use super::dial::{BoxIo, Dial, TcpDial, connect};
+use super::dial::{BoxIo, Dial, Origin, TcpDial};
 use crate::auth::AccessToken;
 use crate::mercury::{Config, Fate, Output, Socket, socket_url};
 use crate::{EnvelopeId, Random, Timestamp, Url};
@@ -137,8 +137,9 @@ impl MercurySocket {
             .max_message_size(Some(config.message_limit))
             .max_frame_size(Some(config.message_limit));
         let open = async {
-            let connected = connect(&*config.dial, &config.tls, &url).await;
-            let io = connected.map_err(|source| MercuryError::Connect { host: url.host(), source })?;
+            let origin = Origin::of(&url.to_uri()).expect("a Url is absolute");
+            let connected = origin.connect(&*config.dial, &config.tls).await;
+            let io = connected.map_err(|source| MercuryError::Connect { host: origin.host, source })?;
             match tokio_tungstenite::client_async_with_config(url.as_str(), io, Some(limits)).await {
                 Ok((web_socket, _response)) => Ok(web_socket),
                 Err(Error::Http(response)) => Err(MercuryError::Refused(response.status())),
