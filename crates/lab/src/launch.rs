@@ -135,8 +135,10 @@ impl Lab {
         };
         let cloud_door = network.listen(ports.cloud_port, 18_080).await?;
         let control_door = network.listen(ports.control_port, 18_081).await?;
-        // The connector listens there, not the lab: the port is found free and given up again.
-        let status = network.listen(ports.status_port, 18_082).await?.address();
+        // The connector listens there, not the lab: the port is found free and given up again. Where the connector comes
+        // later, the usual port could be gone by then, since other labs try it too.
+        let usual = if options.stand_ins { 0 } else { 18_082 };
+        let status = network.listen(ports.status_port, usual).await?.address();
 
         let state = Folder::open(options.state.as_deref())?;
         let authority = if options.tls { Some(Authority::new()?) } else { None };

@@ -105,7 +105,9 @@ impl Pipes {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("port {port}: taken")));
             }
             Some(port) => port,
-            None => (usual..u16::MAX).find(|port| !taken(*port)).ok_or(io::ErrorKind::AddrInUse)?,
+            None => {
+                (usual.max(1_024)..u16::MAX).find(|port| !taken(*port)).ok_or(io::ErrorKind::AddrInUse)?
+            }
         };
         let (door, source) = mpsc::channel(BACKLOG);
         doors.insert(port, door);

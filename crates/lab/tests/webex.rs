@@ -149,3 +149,27 @@ async fn everything_works_over_tls_under_the_labs_own_authority() {
     assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["sealed twice"]);
     lab.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_go_on_after_the_clock_was_moved_by_weeks() {
+    let lab = lab(false, 7).await;
+    say(&lab, "alice", "bob", "before").await;
+    settle(&lab).await;
+    for (days, text) in [(1, "a day"), (14, "two weeks"), (30, "a month")] {
+        lab.ctx().clock.advance(Duration::from_secs(days * 86_400));
+        say(&lab, "alice", "bob", text).await;
+        settle(&lab).await;
+    }
+    assert_eq!(texts(&seen(&lab, "bob"), Direction::In), ["before", "a day", "two weeks", "a month"]);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_added_signs_in_when_first_used() {
+    let lab = lab_with(Options { stand_ins: true, users: 30, ..Options::default() }).await;
+    say(&lab, "u00030", "alice", "hello").await;
+    settle(&lab).await;
+    let lines = seen(&lab, "alice");
+    assert_eq!((lines[0].peer.as_str(), lines[0].text.as_str()), ("u00030", "hello"));
+    lab.stop().await;
+}

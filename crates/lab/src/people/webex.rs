@@ -15,11 +15,12 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 use kms_client::{jose::jwe, message, uri::KeyUri};
 use ring::aead;
 use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
+use tokio_util::sync::CancellationToken;
 use webex_api::{
     ActivityId, ApiError, ClientTempId, PersonId, Random, Url,
     activity::{Action, Activity, Comment, Object, Post, Target, Text, Verb},
@@ -34,6 +35,7 @@ use webex_api::{
 
 use super::{Act, Nobody, Person, Puppet, PuppetError, What};
 use crate::{
+    clock::Time,
     cloud::PUPPET,
     ctx::{CLIENT_ID, CLIENT_SECRET, Ctx},
     net::Network,
@@ -42,6 +44,10 @@ use crate::{
 
 /// How long one request may take. It is not scaled: a loaded machine is no fault of the cloud.
 const REQUEST: Duration = Duration::from_secs(30);
+/// After how long the client signs in anew: before its token ends. By the lab's clock, which can be moved.
+const TOKEN: Duration = Duration::from_secs(13 * 86_400);
+/// How often somebody who uses the client is reported as active, at most.
+const ACTIVE: Duration = Duration::from_secs(60);
 /// How many messages a client remembers, to read, edit and delete them later.
 const REMEMBERED: usize = 10_000;
 
@@ -72,8 +78,12 @@ struct Inner {
     line: Option<Arc<Line>>,
     /// What was seen or written, by id: the conversation, and whether it is one's own.
     messages: BTreeMap<String, Target>,
-    /// Until when listings were read before the last sign-out.
-    left: Option<i64>,
+    /// When the client was last signed out.
+    left: Option<Time>,
+    /// The person wants to be signed out.
+    away: bool,
+    /// When the person was last reported as active.
+    active: Option<Time>,
 }
 
 /// What a signed-in client has.
@@ -83,7 +93,8 @@ struct Line {
     device: Device,
     keys: keys::Keys,
     /// Ends the socket.
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
+    since: Time,
 }
 
 #[derive(Debug)]
@@ -136,8 +147,24 @@ impl WebexApp {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn line(&self) -> Result<Arc<Line>, PuppetError> {
-        self.inner().line.clone().ok_or_else(|| PuppetError::Offline(self.client.clone()))
+    /// What the client needs to do something: it signs in for that, unless the person wants to be signed out.
+    async fn line(self: &Arc<Self>) -> Result<Arc<Line>, PuppetError> {
+        let (line, away) = {
+            let inner = self.inner();
+            (inner.line.clone(), inner.away)
+        };
+        if away {
+            return Err(PuppetError::Offline(self.client.clone()));
+        }
+        if let Some(line) = &line
+            && self.ctx.clock.now().since(line.since) >= TOKEN
+        {
+            self.sign_out().await?;
+        }
+        self.sign_in().await?;
+        let line = self.inner().line.clone().ok_or_else(|| PuppetError::Offline(self.client.clone()))?;
+        self.be_active(&line).await?;
+        Ok(line)
     }
 
     /// Signs in, unless signed in already: token, device, socket, and what was missed.
@@ -174,7 +201,14 @@ impl WebexApp {
         let create = self.http.send(device::Create(registration), &wdm, Some(&token));
         let device = create.await.map_err(api("device"))?.value;
         let keys = keys::Keys::new(self, &base(Service::Encryption)?, &token, &device).await?;
-        let line = Arc::new(Line { catalog, token, device, keys, stop: self.ctx.stop.child_token() });
+        let line = Arc::new(Line {
+            catalog,
+            token,
+            device,
+            keys,
+            stop: self.ctx.stop.child_token(),
+            since: self.ctx.clock.now(),
+        });
         socket::start(self, &line).await?;
         let left = {
             let mut inner = self.inner();
@@ -184,35 +218,43 @@ impl WebexApp {
         if let Some(left) = left {
             self.catch_up(&line, left).await?;
         }
-        self.say_active(&line).await
+        Ok(())
     }
 
     /// Signs out: the socket ends and the device is deleted.
     async fn sign_out(&self) -> Result<(), PuppetError> {
         let line = {
             let mut inner = self.inner();
-            inner.left = Some(self.ctx.clock.now().0);
+            if inner.line.is_some() {
+                inner.left = Some(self.ctx.clock.now());
+            }
             inner.line.take()
         };
         let Some(line) = line else { return Ok(()) };
         line.stop.cancel();
-        let delete = device::Delete(line.device.url.clone());
-        self.http.send(delete, &line.device.url, Some(&line.token)).await.map_err(api("device"))?;
-        Ok(())
+        match self
+            .http
+            .send(device::Delete(line.device.url.clone()), &line.device.url, Some(&line.token))
+            .await
+        {
+            // A token that has ended takes the right to delete with it; the device is of no more use anyway.
+            Err(ApiError::Status(refused)) if refused.status == StatusCode::UNAUTHORIZED => Ok(()),
+            answer => answer.map(drop).map_err(api("device")),
+        }
     }
 
     /// Reads from listings what happened while signed out, oldest first.
-    async fn catch_up(self: &Arc<Self>, line: &Arc<Line>, since: i64) -> Result<(), PuppetError> {
+    async fn catch_up(self: &Arc<Self>, line: &Arc<Line>, since: Time) -> Result<(), PuppetError> {
         let _held = self.ctx.idle.hold();
         // Listings show things late; by then everything before the sign-in is in them.
         let until = self.ctx.clock.now().0;
         self.ctx.clock.sleep(self.ctx.clock.scaled(Duration::from_secs(3))).await;
-        let list = conversation::List::First { cluster: None, since: Some(webex_api::Timestamp(since)) };
+        let list = conversation::List::First { cluster: None, since: Some(webex_api::Timestamp(since.0)) };
         let listed = self.send(line, list).await?;
         let mut missed = Vec::new();
         for conversation in listed.conversations {
             let Some(url) = conversation.url.clone() else { continue };
-            let mut from = since;
+            let mut from = since.0;
             loop {
                 let page = conversation::Activities {
                     conversation: url.clone(),
@@ -250,7 +292,16 @@ impl WebexApp {
         answer.map(|answer| answer.value).map_err(api("the cloud"))
     }
 
-    async fn say_active(&self, line: &Line) -> Result<(), PuppetError> {
+    /// Reports the person as active, as a client in use does now and then.
+    async fn be_active(&self, line: &Line) -> Result<(), PuppetError> {
+        let now = self.ctx.clock.now();
+        {
+            let mut inner = self.inner();
+            if inner.active.is_some_and(|last| now.since(last) < ACTIVE) {
+                return Ok(());
+            }
+            inner.active = Some(now);
+        }
         let event = json!({"subject": self.me.person_id, "eventType": "active", "label": self.me.person_id, "ttl": 600});
         self.send(line, Raw::presence(event)).await.map(drop)
     }
@@ -387,11 +438,17 @@ impl WebexApp {
 
     async fn act_now(self: &Arc<Self>, act: &Act) -> Result<(), PuppetError> {
         match act.what {
-            What::Online => return self.sign_in().await,
-            What::Offline => return self.sign_out().await,
+            What::Online => {
+                self.inner().away = false;
+                return self.line().await.map(drop);
+            }
+            What::Offline => {
+                self.inner().away = true;
+                return self.sign_out().await;
+            }
             _ => {}
         }
-        let line = self.line()?;
+        let line = self.line().await?;
         let id = || act.id.parse::<ActivityId>().map_err(failed);
         match act.what {
             What::Online | What::Offline => Ok(()),
@@ -498,7 +555,7 @@ impl WebexApp {
 impl Puppet for Arc<WebexApp> {
     fn say<'a>(&'a self, to: &'a str, text: &'a str) -> BoxFuture<'a, Result<String, PuppetError>> {
         async move {
-            let line = self.line()?;
+            let line = self.line().await?;
             let target = self.target_with(&line, to).await?;
             let comment = self.sealed(&line, &target, text).await?;
             let posted = self.post(&line, target.clone(), Action::Comment(comment)).await?;

@@ -11,7 +11,7 @@ use kms_client::{
     client::{Client, Event, RequestError, RequestId, Timings},
     jose::jwk::ContentKey,
     message::{Asker, Bearer, Request, Response},
-    trust::Trust,
+    trust::{StaticPublic, Trust},
     uri::{ClusterUri, KeyUri},
 };
 use rustls::pki_types::UnixTime;
@@ -22,7 +22,13 @@ use tokio::{
 use webex_api::{KmsUri, Url, auth::AccessToken, client::Http, device::Device, kms_messages};
 
 use super::{WebexApp, api, failed};
-use crate::people::PuppetError;
+use crate::{
+    clock::{Clock, Time},
+    people::PuppetError,
+};
+
+/// How long one ephemeral key is used, by the lab's clock, which can be moved: it lives for an hour.
+const EPHEMERAL: Duration = Duration::from_secs(3_000);
 
 /// What a request came to.
 enum Outcome {
@@ -38,12 +44,16 @@ struct Shared {
     base: Url,
     token: AccessToken,
     cluster: KmsUri,
+    clock: Clock,
+    asker: Asker,
+    trusted: StaticPublic,
     inner: Mutex<Inner>,
     moved: Notify,
 }
 
 struct Inner {
     client: Client,
+    since: Time,
     waiting: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     known: BTreeMap<KeyUri, ContentKey>,
 }
@@ -68,13 +78,17 @@ impl Keys {
             user: app.me.person_id.clone(),
             bearer: Bearer::new(token.expose()),
         };
-        let client = Client::new(asker, trusted, Timings::default(), Box::new(SystemRandom::new()));
-        let inner = Inner { client, waiting: BTreeMap::new(), known: BTreeMap::new() };
+        let client = start(&asker, &trusted);
+        let since = app.ctx.clock.now();
+        let inner = Inner { client, since, waiting: BTreeMap::new(), known: BTreeMap::new() };
         let shared = Arc::new(Shared {
             http: app.http.clone(),
             base: base.clone(),
             token: token.clone(),
             cluster: info.kms_cluster,
+            clock: app.ctx.clock.clone(),
+            asker,
+            trusted,
             inner: Mutex::new(inner),
             moved: Notify::new(),
         });
@@ -127,18 +141,26 @@ impl Keys {
 
     async fn run(
         &self,
-        start: impl FnOnce(&mut Client) -> Result<RequestId, kms_client::client::Full>,
+        ask: impl FnOnce(&mut Client) -> Result<RequestId, kms_client::client::Full>,
     ) -> Result<Outcome, PuppetError> {
         let (done, outcome) = oneshot::channel();
         {
             let mut inner = self.0.inner();
-            let id = start(&mut inner.client).map_err(failed)?;
+            let now = self.0.clock.now();
+            if inner.waiting.is_empty() && now.since(inner.since) >= EPHEMERAL {
+                (inner.client, inner.since) = (start(&self.0.asker, &self.0.trusted), now);
+            }
+            let id = ask(&mut inner.client).map_err(failed)?;
             inner.waiting.insert(id, done);
         }
         self.0.pump();
         self.0.moved.notify_one();
         outcome.await.map_err(|_| failed("the client signed out"))
     }
+}
+
+fn start(asker: &Asker, trusted: &StaticPublic) -> Client {
+    Client::new(asker.clone(), trusted.clone(), Timings::default(), Box::new(SystemRandom::new()))
 }
 
 impl Shared {
