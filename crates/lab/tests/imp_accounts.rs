@@ -1,5 +1,7 @@
 //! Every way to log in to the client door, and every way not to.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use lab::ctx::{SERVICE_PASSWORD, TRUSTED_SECRET};

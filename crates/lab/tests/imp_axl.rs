@@ -1,5 +1,7 @@
 //! AXL, asked by the client that the connector uses.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,8 @@
 //! What another Jabber user sees of somebody: the rows of the presence table that are the server's to decide. A session on
 //! the trusted link plays the connector and submits what it would.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use lab::options::Options;
 use lab::people::What;
 use support::{Link, World};
-use xmpp_core::session_control::SessionIds;
+use xmpp_core::session_control::{ControlEvent, SessionIds};
 
 const ACTIVE: &str = "<presence><status>@ Webex</status></presence>";
 const AWAY: &str = "<presence><show>away</show><status>@ Webex</status></presence>";
@@ -69,32 +71,29 @@ const TABLE: &[Row] = &[
 
 #[tokio::test(start_paused = true)]
 async fn contacts_see_the_composed_state() {
+    let world = World::usual().await;
+    let mut link = Link::connect(&world, None).await;
     for (name, steps, expected) in TABLE {
-        let world = World::usual().await;
-        let mut link = Link::connect(&world, None).await;
+        world.does("bob", What::Online).await;
+        world.status("bob", "automatic").await;
+        world.status("bob", "available").await;
         let mut session: Option<SessionIds> = None;
         for step in *steps {
             match step.split_once(':').unwrap() {
                 ("J", "out") => world.does("bob", What::Offline).await,
                 ("J", status) => world.status("bob", status).await,
-                (_, "end") => {
-                    let end = link.control.end(session.take().as_ref().unwrap());
-                    link.connection.send(&end);
-                    link.next().await;
-                }
+                (_, "end") => end(&mut link, session.take()).await,
                 (_, webex) => {
                     if session.is_none() {
                         session = Some(link.start("bob@lab.example/webex").await);
                     }
                     let session = session.as_ref().unwrap();
-                    link.send(
-                        session,
-                        match webex {
-                            "active" => ACTIVE,
-                            "away" => AWAY,
-                            _ => DND,
-                        },
-                    );
+                    let submitted = match webex {
+                        "active" => ACTIVE,
+                        "away" => AWAY,
+                        _ => DND,
+                    };
+                    link.send(session, submitted);
                     link.settle(session).await;
                 }
             }
@@ -103,7 +102,15 @@ async fn contacts_see_the_composed_state() {
         for other in ["alice", "erin"] {
             assert_eq!(world.sees(other, "bob"), *expected, "{name} {steps:?}, seen by {other}");
         }
-        world.ctx.shut_down().await;
+        end(&mut link, session).await;
+    }
+}
+
+async fn end(link: &mut Link, session: Option<SessionIds>) {
+    if let Some(session) = session {
+        let end = link.control.end(&session);
+        link.connection.send(&end);
+        while !matches!(link.next().await, ControlEvent::Ended { .. }) {}
     }
 }
 

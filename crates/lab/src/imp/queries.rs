@@ -33,10 +33,10 @@ impl State {
             return self.deliver(bare, resource, error);
         };
         let whom = to.to_bare().to_string();
-        if let Some(other) = to.resource().map(|resource| resource.to_string()) {
-            if self.users.get(&whom).is_some_and(|user| user.sessions.contains_key(&other)) {
-                return self.deliver(&whom, &other, iq);
-            }
+        if let Some(other) = to.resource().map(|resource| resource.to_string())
+            && self.users.get(&whom).is_some_and(|user| user.sessions.contains_key(&other))
+        {
+            return self.deliver(&whom, &other, iq);
         }
         if !is_question {
             return; // an answer to somebody who is gone

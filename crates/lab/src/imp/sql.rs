@@ -231,7 +231,7 @@ impl Select {
             })
             .collect();
         if let Some(column) = order_by {
-            rows.sort_by(|a, b| value(a, column).cmp(&value(b, column)));
+            rows.sort_by_key(|row| value(row, column));
         }
         let matched = rows.len();
         let page = rows.into_iter().skip(self.skip).take(self.first.unwrap_or(usize::MAX));

@@ -1,6 +1,7 @@
 //! A lab of the IM and Presence half alone, on pipes in memory and with a paused clock.
 
-#![allow(dead_code, unreachable_pub)] // each test file uses its own part of this
+// Each test file uses its own part of this, and a failure here is a failed test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,12 @@ pub struct World {
 impl World {
     /// The stand-in alone.
     pub async fn stand_in(options: Options) -> Self {
-        let ctx = Ctx::new(options, Network::Pipes(Pipes::default()), START);
+        Self::on(Network::Pipes(Pipes::default()), options).await
+    }
+
+    /// The stand-in alone on any network, on ports that are free.
+    pub async fn on(network: Network, options: Options) -> Self {
+        let ctx = Ctx::new(options, network, START);
         let listen = |usual| ctx.network.listen(None, usual);
         let listeners = Listeners {
             client: listen(5222).await.unwrap(),
@@ -241,7 +247,9 @@ impl Link {
     ) -> (Vec<Element>, Vec<Element>) {
         const PING: &str = "<iq type='get' id='settle' to='lab.example'><ping xmlns='urn:xmpp:ping'/></iq>";
         self.send(session, PING);
-        others.iter().for_each(|other| drop(self.send(other, PING)));
+        for other in others {
+            self.send(other, PING);
+        }
         let (mut own, mut rest, mut answered) = (Vec::new(), Vec::new(), 0);
         while answered <= others.len() {
             if let ControlEvent::Stanza { session: whose, stanza } = self.next().await {
