@@ -82,6 +82,7 @@ impl Drop for Peer {
 }
 
 #[test]
+#[ignore = "needs Node.js; `cargo xtask test foreign` or `-- --ignored` runs it"]
 fn our_kms_answers_node_kms() {
     let mut kms = Kms::new();
     let mut peer = Peer::start("client.js");
@@ -147,6 +148,7 @@ fn call(client: &mut Client, peer: &mut Peer, request: Request) -> Result<Respon
 }
 
 #[test]
+#[ignore = "needs Node.js; `cargo xtask test foreign` or `-- --ignored` runs it"]
 fn a_kms_on_node_jose_answers_our_client() {
     let mut peer = Peer::start("server.js");
     peer.ask(&json!({"pkcs8": STANDARD.encode(STATIC_KEY), "kid": KID}));
