@@ -145,7 +145,10 @@ async fn negotiate(
             Ok(None) => {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 match within(deadline(&machine), io.read_buf(&mut chunk)).await {
-                    None => machine.handle_timeout(Instant::now().into_std())?,
+                    None => match broken {
+                        Some(error) => return Err(ConnectError::Io(error)),
+                        None => machine.handle_timeout(Instant::now().into_std())?,
+                    },
                     Some(Ok(0)) => return Err(broken.map_or(ConnectError::Eof, ConnectError::Io)),
                     Some(Ok(_)) => reader.feed(&chunk),
                     Some(Err(error)) => return Err(ConnectError::Io(broken.unwrap_or(error))),

@@ -1,7 +1,7 @@
 //! Against a real server, so that both our roles cannot be wrong together. Asked for by name:
 //! `cargo test -p xmpp-core --features tokio --test servers`.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // a test may, and it starts its own clock
 
 mod prosody;
 
