@@ -1,5 +1,6 @@
 //! The Webex side against a scripted cloud over in-memory pipes, in paused time.
 
+mod asking;
 mod catching_up;
 mod delivering;
 mod world;

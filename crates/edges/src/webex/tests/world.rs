@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use webex_api::Url;
+use webex_api::auth::AccessToken;
 
 use crate::jabber::{Cleartext, OpenError, Opening};
 use crate::port::{HubPort, Order};
@@ -81,6 +82,11 @@ impl Dial for Pipes {
 }
 
 impl Shared {
+    /// The requests so far whose line contains this.
+    pub(super) fn asked(&self, what: &str) -> Vec<String> {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(what)).cloned().collect()
+    }
+
     async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -154,6 +160,54 @@ impl Keys for PlainKeys {
     }
 }
 
+fn organization() -> webex_api::OrgId {
+    "33333333-3333-4333-8333-333333333333".parse().unwrap()
+}
+
+fn token() -> AccessToken {
+    AccessToken::try_from("machine".to_owned()).unwrap()
+}
+
+/// A cloud, and a client of it.
+pub(super) struct Sky {
+    pub(super) cloud: Cloud,
+    pub(super) shared: Arc<Shared>,
+    sockets: mpsc::UnboundedReceiver<WebSocketStream<DuplexStream>>,
+    pub(super) clock: Clock,
+    generator: Generator,
+}
+
+impl Sky {
+    pub(super) fn new(
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        let (accepted, sockets) = mpsc::unbounded_channel();
+        let script: Script = Box::new(script);
+        let shared =
+            Arc::new(Shared { script: Mutex::new(script), log: Mutex::default(), sockets: accepted });
+        let clock = Clock::starting_at(Time(START));
+        let generator = Generator::seeded(1);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
+        let config = CloudConfig {
+            discovery: "http://cloud.example/u2c".parse().unwrap(),
+            organization: organization(),
+            tokens: TokenConfig::Organization { client, machine: token() },
+            tls: Arc::new(tls),
+            connections_per_host: 8,
+            scale: Scale(1),
+        };
+        let pipes = Arc::new(Pipes(Arc::clone(&shared)));
+        let cloud = Cloud::new(config, pipes, clock, &generator).unwrap();
+        Self { cloud, shared, sockets, clock, generator }
+    }
+}
+
 pub(super) struct World {
     shared: Arc<Shared>,
     sockets: mpsc::UnboundedReceiver<WebSocketStream<DuplexStream>>,
@@ -190,29 +244,8 @@ impl World {
         kept: WebexKept,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
-        let (sockets, accepted) = mpsc::unbounded_channel();
-        let script: Script = Box::new(script);
-        let shared = Arc::new(Shared { script: Mutex::new(script), log: Mutex::default(), sockets });
-        let clock = Clock::starting_at(Time(START));
-        let generator = Generator::seeded(1);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let token = || webex_api::auth::AccessToken::try_from("machine".to_owned()).unwrap();
-        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
-        let organization: webex_api::OrgId = "33333333-3333-4333-8333-333333333333".parse().unwrap();
-        let config = CloudConfig {
-            discovery: "http://cloud.example/u2c".parse().unwrap(),
-            organization: organization.clone(),
-            tokens: TokenConfig::Organization { client, machine: token() },
-            tls: Arc::new(tls),
-            connections_per_host: 8,
-            scale: Scale(1),
-        };
-        let cloud = Cloud::new(config, Arc::new(Pipes(Arc::clone(&shared))), clock, &generator).unwrap();
+        let Sky { cloud, shared, sockets, clock, generator } = Sky::new(script);
+        let organization = organization();
         let (take, intake) = mpsc::channel(room);
         let (answer, answers) = mpsc::unbounded_channel();
         let rows = [(JabberId::new("alice@lab.example"), "alice@corp.example".to_owned(), true)];
@@ -229,7 +262,7 @@ impl World {
         let means = WebexMeans { cloud, keys: Arc::new(PlainKeys), clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
         WebexEdge::new(config, HubPort::new(take, answer), kept, means).start(mailbox);
-        let world = Self { shared, sockets: accepted, intake, answers, orders, clock };
+        let world = Self { shared, sockets, intake, answers, orders, clock };
         world.serves(true);
         world
     }
@@ -248,7 +281,7 @@ impl World {
 
     /// The requests so far whose line contains this.
     pub(super) fn asked(&self, what: &str) -> Vec<String> {
-        self.shared.log.lock().unwrap().iter().filter(|line| line.contains(what)).cloned().collect()
+        self.shared.asked(what)
     }
 
     /// The next answer of the edge that is of interest here.

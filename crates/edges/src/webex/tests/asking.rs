@@ -1,0 +1,99 @@
+//! Requests as a person: tokens, limits, addresses, and the cloud's clock.
+
+use std::time::Duration;
+
+use router::ids::{PersonId, Time};
+use router::inbound::Cause;
+use serde_json::json;
+use webex_api::Timestamp;
+use webex_api::conversation::{Get, List};
+
+use super::world::{ALICE, BASE, START, Sky, conversation};
+use crate::webex::CloudError;
+
+const LIST: List = List::First { cluster: None, since: None };
+
+fn alice() -> PersonId {
+    PersonId::new(ALICE)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_asked_for_once_and_again_before_it_ends() {
+    let sky = Sky::new(|_, address, _| {
+        address.contains("/conversations").then(|| (200, json!({"items": [conversation("c1", BASE)]})))
+    });
+    let asked = || sky.shared.asked("access_token").len();
+    let alice = alice();
+    let both = tokio::join!(sky.cloud.send_as(&alice, LIST), sky.cloud.send_as(&alice, LIST));
+    assert!(both.0.is_ok() && both.1.is_ok());
+    assert_eq!(asked(), 1, "those who ask at once share the answer");
+    assert_eq!(sky.shared.asked("catalog").len(), 1);
+    // The token lives for a day; it is renewed ten minutes ahead.
+    tokio::time::sleep(Duration::from_secs(86_400 - 601)).await;
+    sky.cloud.send_as(&alice, LIST).await.unwrap();
+    assert_eq!(asked(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    sky.cloud.send_as(&alice, LIST).await.unwrap();
+    assert_eq!(asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_accepted_is_replaced_once() {
+    let mut refusals = 1;
+    let sky = Sky::new(move |_, address, _| {
+        address.contains("/conversations").then(|| {
+            refusals -= 1;
+            if refusals >= 0 { (401, json!({})) } else { (200, json!({"items": []})) }
+        })
+    });
+    assert!(sky.cloud.send_as(&alice(), LIST).await.is_ok());
+    assert_eq!(sky.shared.asked("access_token").len(), 2);
+
+    let sky = Sky::new(|_, address, _| address.contains("/conversations").then(|| (401, json!({}))));
+    let error = sky.cloud.send_as(&alice(), LIST).await.unwrap_err();
+    assert_eq!(error.cause(), (Cause::Token(alice()), None));
+    assert!(error.is_refusal());
+    assert_eq!(sky.shared.asked("/conversations").len(), 2, "not for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_limits_us_is_left_alone_for_a_while() {
+    let mut limited = true;
+    let sky = Sky::new(move |_, address, _| {
+        address.contains("/conversations").then(|| {
+            let answer = if limited { (429, json!({})) } else { (200, json!({"items": []})) };
+            limited = false;
+            answer
+        })
+    });
+    assert!(sky.cloud.send_as(&alice(), LIST).await.is_err());
+    let error = sky.cloud.send_as(&alice(), LIST).await.unwrap_err();
+    assert!(matches!(&error, CloudError::Limited { host, .. } if host == "cloud.example"), "{error}");
+    assert_eq!(sky.shared.asked("/conversations").len(), 1, "nothing is sent meanwhile");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(sky.cloud.send_as(&alice(), LIST).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_token_goes_to_an_address_that_is_not_the_clouds() {
+    let sky = Sky::new(|_, _, _| None);
+    let elsewhere = Get("http://elsewhere.example/conversations/c1".parse().unwrap());
+    let error = sky.cloud.send_as(&alice(), elsewhere).await.unwrap_err();
+    assert_eq!(error.to_string(), "address on elsewhere.example is not the cloud's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clouds_clock_is_known_from_its_latest_word_that_was_not_late() {
+    let sky = Sky::new(|_, _, _| None);
+    assert_eq!(sky.cloud.now(), Time(START), "before any word it is ours");
+    sky.cloud.heard(Timestamp(START + 500));
+    sky.cloud.heard(Timestamp(START + 100));
+    assert_eq!(sky.cloud.now(), Time(START + 500), "the second word was late, as words are");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(sky.cloud.now(), Time(START + 60_500));
+    sky.cloud.heard(Timestamp(START + 3_600_000));
+    assert_eq!(sky.cloud.now(), Time(START + 3_600_000), "somebody has set a clock");
+    sky.cloud.heard(Timestamp(START));
+    assert_eq!(sky.cloud.now(), Time(START), "and set it back");
+    assert_eq!(sky.cloud.at(sky.clock.now()), Time(START));
+}
