@@ -1,9 +1,11 @@
 // The official Webex SDK, unmodified, against the lab's cloud. Two people sign in, talk, read, edit and delete, share a
 // file, make a group, look at each other's presence, lose a socket and a token, and sign out.
 //
+//     npm ci --legacy-peer-deps --ignore-scripts
 //     node run.js ENDPOINTS_FILE
 //
-// The file is what the lab writes with --endpoints. Exit status 0 only if every step passed; one line is printed a step.
+// Without --legacy-peer-deps the SDK's own lock does not install. The file is what the lab writes with --endpoints; with --tls,
+// NODE_EXTRA_CA_CERTS must name its `ca`. Exit status 0 only if every step passed; one line is printed a step.
 'use strict';
 
 const assert = require('node:assert');
