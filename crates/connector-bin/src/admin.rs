@@ -1,0 +1,132 @@
+//! The status interface: JSON for operators and for the lab, on loopback by default.
+//!
+//! `GET /status`, `GET /idle`, `GET /judge?sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use connector_edges::hub::HubHandle;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use router::entitlement::{Client, Verdict};
+use router::ids::JabberId;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// Listens, so that a taken port is known before anything else starts.
+///
+/// # Errors
+/// The address cannot be listened on: which, and why.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| format!("status.listen: cannot listen on {address}: {e}"))
+}
+
+/// Answers until the task is dropped.
+pub(crate) async fn serve(listener: TcpListener, hub: HubHandle) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: what is open must close first.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let hub = hub.clone();
+                async move { Ok::<_, Infallible>(answer(&request, &hub).await) }
+            });
+            // A client that breaks off is its own business.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(request: &Request<Incoming>, hub: &HubHandle) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET {
+        return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET is answered here"}));
+    }
+    match request.uri().path() {
+        "/" | "/status" => match hub.status().await {
+            Some(status) => json_answer(StatusCode::OK, &json!(status)),
+            None => json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"})),
+        },
+        "/idle" => json_answer(StatusCode::OK, &Value::Bool(hub.idle().await)),
+        "/judge" => judge(request.uri().query().unwrap_or_default(), hub).await,
+        _ => {
+            let known = "there are /status, /idle and /judge";
+            json_answer(StatusCode::NOT_FOUND, &json!({"error": known}))
+        }
+    }
+}
+
+async fn judge(query: &str, hub: &HubHandle) -> Response<Full<Bytes>> {
+    let given: BTreeMap<&str, String> =
+        query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, percent_decoded(v))).collect();
+    let jid = |key: &str| given.get(key).map(|jid| JabberId::new(jid.to_lowercase()));
+    let client = |key: &str| match given.get(key).map(String::as_str) {
+        Some("jabber") => Some(Client::Jabber),
+        Some("webex") => Some(Client::Webex),
+        _ => None,
+    };
+    let (Some(sender), Some(from), Some(recipient), Some(to)) =
+        (jid("sender"), client("from"), jid("recipient"), client("to"))
+    else {
+        let usage = "expected sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex";
+        return json_answer(StatusCode::BAD_REQUEST, &json!({"error": usage}));
+    };
+    match hub.judge(sender, from, recipient, to).await {
+        Some(verdict) => json_answer(StatusCode::OK, &verdict_json(&verdict)),
+        None => json_answer(StatusCode::NOT_FOUND, &json!({"error": "one of the two is not in the directory"})),
+    }
+}
+
+fn verdict_json(verdict: &Verdict) -> Value {
+    json!({"arrives": verdict.arrives, "carried": verdict.carrier.is_some(), "rule": verdict.rule})
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let body = Full::new(Bytes::from(value.to_string()));
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match (first, hex.and_then(|two| u8::from_str_radix(two, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (b'+', _) => {
+                bytes.push(b' ');
+                rest = tail;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_decoded;
+
+    #[test]
+    fn queries_are_decoded() {
+        assert_eq!(percent_decoded("a%40b.example"), "a@b.example");
+        assert_eq!(percent_decoded("100%"), "100%");
+        assert_eq!(percent_decoded("%zz+%c3%a4"), "%zz ä");
+    }
+}
