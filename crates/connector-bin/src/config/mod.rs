@@ -52,6 +52,7 @@ pub(crate) struct Webex {
     pub(crate) admin_token: Option<Secret>,
     pub(crate) license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) kms_ca_file: Option<PathBuf>,
     pub(crate) proxy: Option<String>,
     pub(crate) deliver_to_pending: bool,
 }
@@ -269,8 +270,11 @@ impl File<'_> {
             }
         }
         let ca_file = self.path(at, "ca_file");
-        if let Some(path) = &ca_file {
-            self.readable(at, "ca_file", path);
+        let kms_ca_file = self.path(at, "kms_ca_file");
+        for (key, path) in [("ca_file", &ca_file), ("kms_ca_file", &kms_ca_file)] {
+            if let Some(path) = path {
+                self.readable(at, key, path);
+            }
         }
         let proxy = self.url(at, "proxy", &["http"]);
         let deliver_to_pending = self.reader.boolean(at, "deliver_to_pending");
@@ -284,6 +288,7 @@ impl File<'_> {
             admin_token,
             license_id,
             ca_file,
+            kms_ca_file,
             proxy,
             deliver_to_pending: deliver_to_pending?,
         })

@@ -56,6 +56,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "The licence that makes a person enabled for Hybrid Message; not needed with [directory] users." },
     Setting { table: "webex", key: "ca_file", fallback: Optional("\"ca.pem\""),
         doc: "Certificate authorities to trust beside the system's, PEM." },
+    Setting { table: "webex", key: "kms_ca_file", fallback: Optional("\"kms-ca.pem\""),
+        doc: "Certificate authorities that the key service's own certificate must lead to, PEM; without it any chain that names the service is believed." },
     Setting { table: "webex", key: "proxy", fallback: Optional("\"http://proxy.corp.example:3128\""),
         doc: "HTTP proxy for everything towards the cloud." },
     Setting { table: "webex", key: "deliver_to_pending", fallback: Default("false"),

@@ -1,0 +1,48 @@
+//! `connector check`: every mistake of the settings file at once, then each connection tried and reported.
+
+use std::path::Path;
+
+use connector_edges::probe;
+
+use crate::app::{self, Parts};
+use crate::{admin, config};
+
+/// Checks, and prints a line for each thing that was tried.
+///
+/// # Errors
+/// How many things are wrong; each has been printed.
+pub(crate) async fn run(path: &Path) -> Result<(), String> {
+    let config = config::load(path).map_err(|mistakes| app::report(path, &mistakes))?;
+    println!("{}: no mistakes", path.display());
+    let parts = Parts::new(&config)?;
+    let mut failed = 0;
+    let mut tell = |what: &str, outcome: Result<String, String>| match outcome {
+        Ok(found) => println!("ok      {what}: {found}"),
+        Err(wrong) => {
+            failed += 1;
+            println!("FAILED  {what}: {wrong}");
+        }
+    };
+    tell(
+        &format!("status address {}", config.status),
+        admin::listen(config.status).await.map(|_| "free".into()),
+    );
+    tell(
+        &format!("store {}", config.store.path.display()),
+        app::open_store(&config).map(|_| "can be opened, and is nobody else's".into()),
+    );
+    let discovery = &config.webex.discovery_url;
+    tell(&format!("cloud {discovery}"), probe::cloud(&parts.cloud).await);
+    let http = app::cloud_http(&parts.tls, &parts.generator)?;
+    let people = app::people(&config, &http)?;
+    tell("people", probe::people(&parts.cloud, &people).await);
+    for cluster in &app::jabber_config(&config, &parts.tls)?.clusters {
+        for (node, outcome) in probe::nodes(cluster).await {
+            tell(&format!("node {node}"), outcome);
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(format!("{n} connection(s) failed")),
+    }
+}
