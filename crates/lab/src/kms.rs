@@ -135,6 +135,12 @@ impl Kms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn open(&self, message: &str, now: Time) -> Result<Incoming, OpenError> {
+        let mut inner = self.inner();
+        inner.expire(now);
+        inner.responder.open(message)
+    }
+
     /// What `GET /kms/{user}` tells: the cluster and the static key as a text with JSON in it.
     pub(crate) fn info(&self) -> (String, String) {
         let inner = self.inner();
@@ -175,12 +181,21 @@ impl Kms {
         deny: &dyn Fn() -> bool,
         trusted: &dyn Fn(&Asker) -> bool,
     ) -> Reply {
+        let opened = self.open(message, now);
+        // Asked without the lock: whoever answers holds one of its own, under which it asks us.
+        let accepted = match &opened {
+            Ok(Incoming::Exchange(exchange)) => trusted(&exchange.asker),
+            Ok(Incoming::Call(call)) => {
+                let denied = matches!(call.received.request, Request::RetrieveKey { .. }) && deny();
+                trusted(&call.received.asker) && !denied
+            }
+            Err(_) => false,
+        };
         let mut inner = self.inner();
-        inner.expire(now);
-        match inner.responder.open(message) {
+        match opened {
             Ok(Incoming::Exchange(exchange)) => {
                 let device = exchange.asker.device.clone();
-                if !trusted(&exchange.asker) {
+                if !accepted {
                     return match inner.responder.refuse(
                         403,
                         &exchange.request_id,
@@ -209,8 +224,7 @@ impl Kms {
             }
             Ok(Incoming::Call(call)) => {
                 let device = call.received.asker.device.clone();
-                let denied = matches!(call.received.request, Request::RetrieveKey { .. }) && deny();
-                let response = if trusted(&call.received.asker) && !denied {
+                let response = if accepted {
                     inner.perform(&call, now, rng)
                 } else {
                     Response::refusal(403, "", "This is refused.")
@@ -243,10 +257,10 @@ impl Kms {
         rng: &Generator,
         trusted: &dyn Fn(&Asker) -> bool,
     ) -> Option<Relayed> {
+        let Ok(Incoming::Call(call)) = self.open(message, now) else { return None };
+        let accepted = trusted(&call.received.asker);
         let mut inner = self.inner();
-        inner.expire(now);
-        let Ok(Incoming::Call(call)) = inner.responder.open(message) else { return None };
-        let response = if trusted(&call.received.asker) {
+        let response = if accepted {
             inner.perform(&call, now, rng)
         } else {
             Response::refusal(403, "", "The token is not accepted.")
