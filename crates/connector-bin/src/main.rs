@@ -1,3 +1,66 @@
-//! The Hybrid Message connector.
+//! The Hybrid Message connector: people on Jabber and in the Webex App talk to each other.
+
+mod admin;
+mod app;
+mod check;
 mod config;
-fn main() {}
+mod lab_command;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// People on Jabber and in the Webex App talk to each other.
+#[derive(Parser)]
+#[command(name = "connector", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the connector against the IM and Presence nodes and the cloud of the settings file.
+    Run(Settings),
+    /// Find every mistake in the settings file, then try each connection.
+    Check(Settings),
+    /// Print a settings file with every setting, its default and its unit.
+    Example,
+    /// Run everything on loopback: stand-ins for both sides, and the connector between them.
+    Lab(lab_command::Args),
+}
+
+#[derive(clap::Args)]
+struct Settings {
+    /// The settings file; connector.example.toml shows every setting.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("cannot start: {e}")),
+    };
+    let done = match cli.command {
+        Command::Run(settings) => runtime.block_on(app::run(&settings.config)),
+        Command::Check(settings) => runtime.block_on(check::run(&settings.config)),
+        Command::Example => {
+            print!("{}", config::example());
+            Ok(())
+        }
+        Command::Lab(args) => runtime.block_on(lab_command::run(args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("connector: {message}");
+    ExitCode::FAILURE
+}

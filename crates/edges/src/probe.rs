@@ -64,7 +64,8 @@ async fn node(cluster: &Cluster, host: &str, port: u16) -> Result<String, String
             Ok(if managed {
                 "accepts us, and acknowledges (XEP-0198): nothing is lost or repeated over a crash".into()
             } else {
-                "accepts us, without acknowledgement: what is in flight at a crash can be lost or come twice".into()
+                "accepts us, without acknowledgement: what is in flight at a crash can be lost or come twice"
+                    .into()
             })
         }
         Err(error) => Err(refusal(&error)),
@@ -79,7 +80,8 @@ fn refusal(error: &ConnectError) -> String {
     format!("{text}; compare imp.component and imp.secret_file with the server's settings")
 }
 
-fn causes(error: &dyn std::error::Error) -> String {
+/// An error with everything that caused it, in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use reader::Mistake;
+pub(crate) use settings::example;
 use reader::{At, Reader};
 
 /// Everything that the file says.
@@ -53,7 +54,6 @@ pub(crate) struct Webex {
     pub(crate) license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) kms_ca_file: Option<PathBuf>,
-    pub(crate) proxy: Option<String>,
     pub(crate) deliver_to_pending: bool,
 }
 
@@ -276,7 +276,9 @@ impl File<'_> {
                 self.readable(at, key, path);
             }
         }
-        let proxy = self.url(at, "proxy", &["http"]);
+        if self.url(at, "proxy", &["http"]).is_some() {
+            self.reader.wrong(at, "proxy", "is not there yet: the cloud must be reached directly");
+        }
         let deliver_to_pending = self.reader.boolean(at, "deliver_to_pending");
         Some(Webex {
             discovery_url: discovery_url?,
@@ -289,7 +291,6 @@ impl File<'_> {
             license_id,
             ca_file,
             kms_ca_file,
-            proxy,
             deliver_to_pending: deliver_to_pending?,
         })
     }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::settings::{Fallback, SETTINGS, example};
+use super::settings::{Fallback, SETTINGS};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../connector.example.toml");
@@ -40,8 +40,8 @@ fn full() -> String {
     for line in EXAMPLE.lines() {
         let name = line.trim_start_matches("# ").split(" = ").next().unwrap_or("");
         let optional = line.starts_with("# ") && SETTINGS.iter().any(|s| s.key == name);
-        // The directory file would make other settings unneeded, and does not exist.
-        text.push_str(if optional && name != "users" { &line[2..] } else { line });
+        // The directory file would make other settings unneeded, and there is no proxy yet.
+        text.push_str(if optional && !["users", "proxy"].contains(&name) { &line[2..] } else { line });
         text.push('\n');
     }
     text

@@ -331,7 +331,11 @@ impl Cloud {
         }
     }
 
-    async fn base(&self, service: Service) -> Result<Url, CloudError> {
+    /// Where a service is, by the catalog.
+    ///
+    /// # Errors
+    /// The catalog cannot be read, or does not name it.
+    pub async fn base(&self, service: Service) -> Result<Url, CloudError> {
         if service == Service::U2c {
             return Ok(self.shared.config.discovery.clone());
         }

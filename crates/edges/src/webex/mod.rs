@@ -43,7 +43,7 @@ use webex_api::mercury::Backoff;
 
 pub use http::{Cloud, CloudConfig, CloudError};
 pub use keys::{Keys, NewConversation};
-pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source};
+pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source, read_people};
 pub use status::PresenceConfig;
 pub use token::{TokenConfig, TokenError, TokenSource, Tokens};
 

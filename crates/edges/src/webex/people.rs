@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use router::directory::Directory;
 use router::ids::JabberId;
 use router::inbound::{Facts, Inbound, PersonFacts};
 use webex_api::auth::AccessToken;
@@ -13,7 +14,8 @@ use webex_api::people::{List, Lookup, Person};
 use webex_api::{OrgId, PersonId};
 
 use super::Side;
-use super::http::CloudError;
+use super::http::{Cloud, CloudError};
+use crate::probe::causes;
 use super::intake::person;
 
 /// Why JIDs could not be read, in the reader's words.
@@ -80,7 +82,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Reads the directory again and again.
 pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
     loop {
-        let wait = match read(&side, &config).await {
+        let wait = match read(&side.cloud, &side.directory(), &config).await {
             Ok(people) => {
                 tracing::debug!(people = people.len(), "directory read");
                 let facts = Facts { people, complete: true };
@@ -90,8 +92,7 @@ pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
                 config.refresh
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "directory not read");
+                tracing::warn!(error = causes(&error), "directory not read");
                 side.scale().of(AGAIN).min(config.refresh)
             }
         };
@@ -99,25 +100,40 @@ pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
     }
 }
 
+/// Reads the directory once, for whoever wants to see that it can be read.
+///
+/// # Errors
+/// Which side did not tell.
+pub async fn read_people(cloud: &Cloud, config: &PeopleConfig) -> Result<Vec<PersonFacts>, PeopleError> {
+    read(cloud, &Directory::default(), config).await
+}
+
 /// One complete reading.
-async fn read(side: &Side, config: &PeopleConfig) -> Result<Vec<PersonFacts>, PeopleError> {
+async fn read(
+    cloud: &Cloud,
+    known: &Directory,
+    config: &PeopleConfig,
+) -> Result<Vec<PersonFacts>, PeopleError> {
     match &config.source {
         Source::Licences { admin, license, jids } => {
-            let people = everybody(side, admin).await?;
+            let people = everybody(cloud, known, admin).await?;
             let jids = jids.read().await.map_err(PeopleError::Jids)?;
-            Ok(people.iter().map(|person| join(side, person, license, &jids, &config.organization)).collect())
+            Ok(people
+                .iter()
+                .map(|person| join(cloud, person, license, &jids, &config.organization))
+                .collect())
         }
-        Source::Table { rows, token } => table(side, rows, token).await,
+        Source::Table { rows, token } => table(cloud, rows, token).await,
     }
 }
 
 /// All pages, and then by id those whom we know and who were on none: only what is said of a person
 /// disables the person (rule 16).
-async fn everybody(side: &Side, admin: &AccessToken) -> Result<Vec<Person>, CloudError> {
+async fn everybody(cloud: &Cloud, known: &Directory, admin: &AccessToken) -> Result<Vec<Person>, CloudError> {
     let mut people: Vec<Person> = Vec::new();
     let mut next = Some(List::First { max: PAGE });
     while let Some(question) = next.take() {
-        let page = side.cloud.send(question, Some(admin)).await?;
+        let page = cloud.send(question, Some(admin)).await?;
         if page.unreadable > 0 {
             tracing::warn!(count = page.unreadable, "people that cannot be read");
         }
@@ -125,17 +141,16 @@ async fn everybody(side: &Side, admin: &AccessToken) -> Result<Vec<Person>, Clou
         next = page.next.map(List::Next);
     }
     let told: BTreeSet<&PersonId> = people.iter().map(|person| &person.id).collect();
-    let directory = side.directory();
-    let known = directory.people().filter_map(|known| known.id.as_str().parse().ok());
+    let known = known.people().filter_map(|known| known.id.as_str().parse().ok());
     let missing: Vec<PersonId> = known.filter(|id: &PersonId| !told.contains(id)).collect();
     for some in missing.chunks(BY_ID) {
-        people.extend(side.cloud.send(List::ById(some.to_vec()), Some(admin)).await?.people);
+        people.extend(cloud.send(List::ById(some.to_vec()), Some(admin)).await?.people);
     }
     Ok(people)
 }
 
 fn join(
-    side: &Side,
+    cloud: &Cloud,
     read: &Person,
     license: &str,
     jids: &BTreeMap<String, JabberId>,
@@ -150,21 +165,21 @@ fn join(
         name: read.display_name.as_deref().unwrap_or(&mail).into(),
         enabled: read.licenses.iter().flatten().any(|held| held == license),
         pending: read.invite_pending,
-        token: side.cloud.covers(&id),
+        token: cloud.covers(&id),
         mail: mail.into(),
         id,
     }
 }
 
 async fn table(
-    side: &Side,
+    cloud: &Cloud,
     rows: &[(JabberId, String, bool)],
     token: &AccessToken,
 ) -> Result<Vec<PersonFacts>, PeopleError> {
     let mut people = Vec::new();
     for some in rows.chunks(LOOKUPS) {
         let emails = some.iter().map(|(_, mail, _)| mail.clone()).collect();
-        let found = side.cloud.send(Lookup { emails }, Some(token)).await?;
+        let found = cloud.send(Lookup { emails }, Some(token)).await?;
         for (jid, mail, enabled) in some {
             let Some(id) = found.get(mail).map(person) else {
                 tracing::warn!(%jid, "nobody in the cloud has this person's address");
@@ -177,7 +192,7 @@ async fn table(
                 mail: mail.as_str().into(),
                 enabled: *enabled,
                 pending: false,
-                token: side.cloud.covers(&id),
+                token: cloud.covers(&id),
                 id,
             });
         }
