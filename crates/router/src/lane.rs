@@ -158,6 +158,7 @@ impl Lanes {
                 }
             }
         }
+        self.ready(&live.entry.lane);
         Some(live)
     }
 
