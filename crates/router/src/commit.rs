@@ -390,6 +390,9 @@ impl Router {
                 let Some(first) = entries.first() else { return };
                 if let EntryState::Closed(reason) = &input.state {
                     self.closed_at_once(*first, reason);
+                    for entry in input.entries(*first, occurrence, now, self.run, &self.config.tagger) {
+                        self.lanes.ended(entry.summary(), None);
+                    }
                     return;
                 }
                 if matches!(input.lane, Lane::ToWebex(..)) {

@@ -10,10 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::envelope::Body;
-use crate::ids::{DerivedId, EntryId, ImpStreamId, PersonId, Position, Ticket, Time};
+use crate::ids::{ActivityId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, Ticket, Time};
 use crate::inbound::Cause;
 use crate::outbound::MaybeSent;
-use crate::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane};
+use crate::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
 use crate::times::Times;
 
 /// An unfinished entry, as the router has it in memory: without its body.
@@ -57,6 +57,9 @@ pub(crate) struct Lanes {
     entries: BTreeMap<EntryId, Live>,
     derived: BTreeMap<DerivedId, EntryId>,
     attempts: BTreeMap<Position, EntryId>,
+    sources: BTreeMap<SourceId, BTreeSet<EntryId>>,
+    /// Which unfinished entries refer to an activity.
+    referrers: BTreeMap<ActivityId, BTreeSet<EntryId>>,
     queues: BTreeMap<Lane, Queue>,
     ready: VecDeque<Lane>,
     listed: BTreeSet<Lane>,
@@ -115,8 +118,12 @@ impl Lanes {
     pub(crate) fn insert(&mut self, live: Live) {
         let (id, entry) = (live.entry.id, &live.entry);
         self.derived.insert(entry.derived.clone(), id);
+        self.sources.entry(entry.source.clone()).or_default().insert(id);
         if let Some(position) = &entry.attempt {
             self.attempts.insert(position.clone(), id);
+        }
+        if let Some(TargetRef::Activity(activity)) = &entry.target {
+            self.referrers.entry(activity.clone()).or_default().insert(id);
         }
         if let Some(place) = live.place() {
             self.queues.entry(entry.lane.clone()).or_default().entries.insert((place, id));
@@ -145,31 +152,54 @@ impl Lanes {
         if let Some(position) = &live.entry.attempt {
             self.attempts.remove(position);
         }
+        forget(&mut self.sources, &live.entry.source, id);
+        if let Some(TargetRef::Activity(activity)) = &live.entry.target {
+            forget(&mut self.referrers, activity, id);
+        }
         if let (Some(queue), Some(place)) = (self.queues.get_mut(&live.entry.lane), live.place()) {
             queue.entries.remove(&(place, id));
-            let later: Vec<EntryId> = queue.entries.iter().map(|(_, e)| *e).collect();
             if queue.busy.is_none() && queue.entries.is_empty() {
                 self.queues.remove(&live.entry.lane);
             }
-            for other in later {
-                let Some(other) = self.entries.get_mut(&other) else { continue };
-                for target in other.targets.iter_mut().filter(|t| t.id == id) {
-                    target.state = end.clone();
-                }
-            }
         }
+        self.ended(EntrySummary { state: end, ..live.entry.summary() }, live.entry.target.as_ref());
         self.ready(&live.entry.lane);
         Some(live)
     }
 
-    /// Entries of the same message or of messages that are meant together, by their source ids.
-    pub(crate) fn of_sources<'a>(
-        &'a self,
-        lane: &'a Lane,
-        wanted: impl Fn(&Entry) -> bool + 'a,
-    ) -> impl Iterator<Item = EntryId> + 'a {
-        let waiting = self.queues.get(lane).into_iter().flat_map(|q| q.entries.iter().map(|(_, id)| *id));
-        waiting.filter(move |id| self.entries.get(id).is_some_and(|live| wanted(&live.entry)))
+    /// A message has ended, or has been found to have ended: whoever refers to it is told.
+    pub(crate) fn ended(&mut self, message: EntrySummary, target: Option<&TargetRef>) {
+        let activity = match (&message.lane, &message.kind, target) {
+            // An edit counts as the message that it edits (rule 19).
+            (_, EntryKind::Edit, Some(TargetRef::Activity(activity))) => activity.clone(),
+            (Lane::ToJabber(_), EntryKind::Text | EntryKind::Files, _) => {
+                ActivityId::new(message.source.as_str())
+            }
+            _ => return,
+        };
+        for id in self.referrers.get(&activity).into_iter().flatten() {
+            let Some(live) = self.entries.get_mut(id) else { continue };
+            match live.targets.iter_mut().find(|t| t.id == message.id) {
+                Some(known) => known.state = message.state.clone(),
+                None => live.targets.push(message.clone()),
+            }
+        }
+    }
+
+    /// Unfinished entries of this lane that are this activity, or edits of it with the notices of those.
+    pub(crate) fn of_activity(&self, lane: &Lane, activity: &ActivityId) -> BTreeSet<EntryId> {
+        let referrers = self.referrers.get(activity).into_iter().flatten();
+        let edits = referrers
+            .filter_map(|id| self.entries.get(id))
+            .filter(|live| live.entry.kind == EntryKind::Edit)
+            .map(|live| live.entry.source.clone());
+        std::iter::once(SourceId::new(activity.as_str()))
+            .chain(edits)
+            .filter_map(|source| self.sources.get(&source))
+            .flatten()
+            .filter(|id| self.entries.get(id).is_some_and(|live| live.entry.lane == *lane))
+            .copied()
+            .collect()
     }
 
     /// The place before everything that waits in this lane; `None` if nothing does.
@@ -297,9 +327,23 @@ impl Lanes {
 
     /// Marks of this reader that wait undelivered in the lane.
     pub(crate) fn waiting_marks(&self, lane: &Lane, reader: &PersonId) -> Vec<EntryId> {
-        self.of_sources(lane, |e| e.kind == EntryKind::Read && e.carrier == *reader)
-            .filter(|id| self.entries.get(id).is_some_and(|live| !live.attempted()))
+        let waiting = self.queues.get(lane).into_iter().flat_map(|q| q.entries.iter().map(|(_, id)| *id));
+        waiting
+            .filter(|id| {
+                self.entries.get(id).is_some_and(|live| {
+                    live.entry.kind == EntryKind::Read && live.entry.carrier == *reader && !live.attempted()
+                })
+            })
             .collect()
+    }
+}
+
+fn forget<K: Ord + Clone>(index: &mut BTreeMap<K, BTreeSet<EntryId>>, key: &K, id: EntryId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
     }
 }
 

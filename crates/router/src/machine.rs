@@ -19,7 +19,7 @@ use crate::delivery::{Delivered, Delivery};
 use crate::directory::{Directory, DirectoryError};
 use crate::entitlement::{Client, Verdict, judge};
 use crate::held::{Holds, Side};
-use crate::ids::{ActivityId, ImpStreamId, JabberId, PersonId, Ticket, Time};
+use crate::ids::{ActivityId, EntryId, ImpStreamId, JabberId, PersonId, Ticket, Time};
 use crate::inbound::{Inbound, SessionEvent};
 use crate::intake::Facts;
 use crate::lane::{Lanes, Live};
@@ -289,6 +289,12 @@ impl Router {
             let targets = targets.remove(&entry.id).unwrap_or_default();
             self.lanes.insert(Live::new(entry, targets, maybe));
         }
+        // What an edit, a delete or a mark did to what waited before it may not have been committed.
+        let mut waiting: Vec<(u64, EntryId)> =
+            self.lanes.all().filter_map(|live| Some((live.place()?, live.entry.id))).collect();
+        waiting.sort_unstable();
+        let waiting: Vec<EntryId> = waiting.into_iter().map(|(_, id)| id).collect();
+        self.placed(&waiting);
         for stream in self.lanes.attempted_streams() {
             self.timers.set(Timer::Resumption(stream), now.after(self.config.times.resumption));
         }

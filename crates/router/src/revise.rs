@@ -1,10 +1,10 @@
 //! Edits, deletes and marks: what they mean for what waits before them (rules 19 and 20).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::ids::{ActivityId, EntryId, PersonId, SourceId, Time};
 use crate::machine::Router;
-use crate::outbox::{Change, EntryKind, EntryState, EntrySummary, Input, Lane, TargetRef};
+use crate::outbox::{Change, EntryKind, EntryState, EntrySummary, Input, TargetRef};
 
 /// How many marks of our own are kept in mind until they come back.
 const OWN_MARKS: usize = 1024;
@@ -25,33 +25,26 @@ struct Standing {
 impl Router {
     /// These entries have got their places just now, in order.
     pub(crate) fn placed(&mut self, ids: &[EntryId]) {
-        let mut messages: Vec<(SourceId, u32)> = Vec::new();
+        let mut messages: Vec<Vec<EntryId>> = Vec::new();
+        let mut index: BTreeMap<(SourceId, u32), usize> = BTreeMap::new();
         for id in ids {
-            let Some(live) = self.lanes.get(*id) else { continue };
-            let message = (live.entry.source.clone(), live.entry.occurrence);
-            if live.entry.target.is_some() && !messages.contains(&message) {
-                messages.push(message);
+            let Some(entry) = self.lanes.get(*id).map(|live| &live.entry) else { continue };
+            if entry.target.is_none() {
+                continue;
+            }
+            let at = *index.entry((entry.source.clone(), entry.occurrence)).or_insert(messages.len());
+            match messages.get_mut(at) {
+                Some(message) => message.push(*id),
+                None => messages.push(vec![*id]),
             }
         }
-        for (source, occurrence) in messages {
-            let own: Vec<EntryId> = ids
-                .iter()
-                .filter(|id| {
-                    self.lanes
-                        .get(**id)
-                        .is_some_and(|l| l.entry.source == source && l.entry.occurrence == occurrence)
-                })
-                .copied()
-                .collect();
-            let Some(kind) = own.first().and_then(|id| self.lanes.get(*id)).map(|l| l.entry.kind.clone())
-            else {
-                continue;
-            };
-            match kind {
-                EntryKind::Edit => self.edit(&own),
-                EntryKind::DeleteNotice => self.delete(&own),
-                EntryKind::Read => self.mark(&own),
-                EntryKind::Text | EntryKind::Files | EntryKind::FileNotice => {}
+        for message in messages {
+            let first = message.first().and_then(|id| self.lanes.get(*id));
+            match first.map(|live| live.entry.kind.clone()) {
+                Some(EntryKind::Edit) => self.edit(&message),
+                Some(EntryKind::DeleteNotice) => self.delete(&message),
+                Some(EntryKind::Read) => self.mark(&message),
+                Some(EntryKind::Text | EntryKind::Files | EntryKind::FileNotice) | None => {}
             }
         }
     }
@@ -99,7 +92,8 @@ impl Router {
             return Standing { shown: true, waiting: Vec::new() };
         };
         let lane = &live.entry.lane;
-        let unfinished = self.unfinished_of(lane, activity, own);
+        let mut unfinished = self.lanes.of_activity(lane, activity);
+        unfinished.retain(|id| !own.contains(id));
         let attempted = |id: &EntryId| self.lanes.get(*id).is_some_and(|l| l.attempted());
         let waiting: Vec<EntryId> = unfinished.iter().filter(|id| !attempted(id)).copied().collect();
         // What the store knew, where memory knows nothing newer.
@@ -110,26 +104,6 @@ impl Router {
         let unknown = live.targets.is_empty() && unfinished.is_empty();
         let shown = unknown || unfinished.iter().any(attempted) || live.targets.iter().any(shown_before);
         Standing { shown, waiting }
-    }
-
-    /// Unfinished entries of this lane that are this activity or an edit of it, with the notices of those.
-    fn unfinished_of(&self, lane: &Lane, activity: &ActivityId, but: &[EntryId]) -> Vec<EntryId> {
-        let edits: BTreeSet<&SourceId> = self
-            .lanes
-            .all()
-            .map(|live| &live.entry)
-            .filter(|e| {
-                e.kind == EntryKind::Edit && e.lane == *lane && refers_to(e.target.as_ref(), activity)
-            })
-            .map(|e| &e.source)
-            .collect();
-        self.lanes
-            .all()
-            .map(|live| &live.entry)
-            .filter(|e| e.lane == *lane && !but.contains(&e.id))
-            .filter(|e| e.source.as_str() == activity.as_str() || edits.contains(&e.source))
-            .map(|e| e.id)
-            .collect()
     }
 
     /// Several marks become the last, and marks move forward only.
@@ -176,8 +150,4 @@ impl Router {
         let is = |(reader, marked): &(PersonId, ActivityId)| *reader == input.sender && marked == activity;
         self.own_marks.iter().any(is)
     }
-}
-
-fn refers_to(target: Option<&TargetRef>, activity: &ActivityId) -> bool {
-    matches!(target, Some(TargetRef::Activity(a)) if a == activity)
 }

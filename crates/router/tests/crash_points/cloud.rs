@@ -28,7 +28,7 @@ pub(crate) struct Activity {
     pub(crate) what: What,
     temp_id: Option<String>,
     iv: [u8; 12],
-    published: Time,
+    pub published: Time,
     visible: Time,
     pub(crate) deleted: bool,
 }
@@ -103,6 +103,11 @@ impl Cloud {
 
     pub(crate) fn rests(&self) -> bool {
         self.late.is_empty() && self.dropped.is_empty() && self.sockets.values().all(VecDeque::is_empty)
+    }
+
+    /// The moment of the last publication.
+    pub(crate) fn clock(&self) -> Time {
+        self.activities.last().map_or(Time(0), |last| last.published)
     }
 
     /// Whose socket has dropped an event that no other has followed.

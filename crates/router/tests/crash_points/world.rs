@@ -143,7 +143,19 @@ impl World {
         loop {
             let choices = self.choices();
             if choices.is_empty() && self.at_rest() {
-                return self.judge();
+                return self.judge().map_err(|e| {
+                    format!(
+                        "{e} {:#?}",
+                        self.cloud
+                            .activities
+                            .iter()
+                            .map(|a| format!(
+                                "{} {} {} {:?} {:?} {}",
+                                a.actor, a.conversation, a.text, a.what, a.published, a.deleted
+                            ))
+                            .collect::<Vec<_>>()
+                    )
+                });
             }
             let step = match choices.len() {
                 0 => Step::Wait,
@@ -155,6 +167,8 @@ impl World {
             }
             self.trace.push(format!("{} {step:?}", self.now.0 % 1_000_000_000));
             self.step(step);
+            // A clock goes on while things are published.
+            self.now = self.now.max(self.cloud.clock());
         }
     }
 
@@ -529,9 +543,12 @@ impl World {
                 {
                     return Err(format!("the delete {n} should have {notice} notices: {shown:?}"));
                 }
-                order.push(activity.text.as_str());
+                // An edit may stand where the message stood that it replaces.
+                if activity.what == What::Post {
+                    order.push(activity.text.as_str());
+                }
             }
-            let texts: Vec<&str> = shown.iter().filter(|s| s.starts_with('w')).copied().collect();
+            let texts: Vec<&str> = shown.iter().filter(|s| order.contains(s)).copied().collect();
             let position = |text: &&str| order.iter().position(|o| o == text);
             if !texts.is_sorted_by_key(position) {
                 return Err(format!("out of order: {shown:?}"));
