@@ -40,7 +40,9 @@ pub(crate) async fn serve(listener: TcpListener, hub: HubHandle) {
                 async move { Ok::<_, Infallible>(answer(&request, &hub).await) }
             });
             // A client that breaks off is its own business.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -52,7 +54,9 @@ async fn answer(request: &Request<Incoming>, hub: &HubHandle) -> Response<Full<B
     match request.uri().path() {
         "/" | "/status" => match hub.status().await {
             Some(status) => json_answer(StatusCode::OK, &json!(status)),
-            None => json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"})),
+            None => {
+                json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"}))
+            }
         },
         "/idle" => json_answer(StatusCode::OK, &Value::Bool(hub.idle().await)),
         "/judge" => judge(request.uri().query().unwrap_or_default(), hub).await,
@@ -64,8 +68,11 @@ async fn answer(request: &Request<Incoming>, hub: &HubHandle) -> Response<Full<B
 }
 
 async fn judge(query: &str, hub: &HubHandle) -> Response<Full<Bytes>> {
-    let given: BTreeMap<&str, String> =
-        query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, percent_decoded(v))).collect();
+    let given: BTreeMap<&str, String> = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (k, percent_decoded(v)))
+        .collect();
     let jid = |key: &str| given.get(key).map(|jid| JabberId::new(jid.to_lowercase()));
     let client = |key: &str| match given.get(key).map(String::as_str) {
         Some("jabber") => Some(Client::Jabber),
@@ -80,7 +87,9 @@ async fn judge(query: &str, hub: &HubHandle) -> Response<Full<Bytes>> {
     };
     match hub.judge(sender, from, recipient, to).await {
         Some(verdict) => json_answer(StatusCode::OK, &verdict_json(&verdict)),
-        None => json_answer(StatusCode::NOT_FOUND, &json!({"error": "one of the two is not in the directory"})),
+        None => {
+            json_answer(StatusCode::NOT_FOUND, &json!({"error": "one of the two is not in the directory"}))
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use connector_edges::seam::{Clock, Generator, Scale, TcpDial};
 use connector_edges::topology::AxlJids;
 use connector_edges::vault::{Vault, VaultConfig};
 use connector_edges::webex::{
-    Cloud, CloudConfig, PeopleConfig, PresenceConfig, Source, TokenConfig, WebexConfig, WebexEdge, WebexKept, WebexMeans,
+    Cloud, CloudConfig, PeopleConfig, PresenceConfig, Source, TokenConfig, WebexConfig, WebexEdge, WebexKept,
+    WebexMeans,
 };
 use connector_edges::{kms_client, webex_api, xmpp_core};
 use kms_client::trust::Trust;
@@ -174,7 +175,10 @@ impl Connector {
         match ended {
             Ok(Ok(Ended::Clean)) => Ok(()),
             Ok(Ok(Ended::Unanswered(n))) => {
-                tracing::warn!(deliveries = n, "not finished within the grace period; the next start asks after them");
+                tracing::warn!(
+                    deliveries = n,
+                    "not finished within the grace period; the next start asks after them"
+                );
                 Ok(())
             }
             Ok(Err(e)) => Err(with_causes(&e)),
@@ -211,8 +215,8 @@ impl Parts {
             connections_per_host: CONNECTIONS,
             scale: Scale(config.time_scale),
         };
-        let cloud =
-            Cloud::new(cloud_config, Arc::new(TcpDial), clock, &generator).map_err(|e| format!("cloud: {e}"))?;
+        let cloud = Cloud::new(cloud_config, Arc::new(TcpDial), clock, &generator)
+            .map_err(|e| format!("cloud: {e}"))?;
         Ok(Self { cloud, tls, times, clock, generator })
     }
 }
@@ -245,14 +249,18 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
     let client =
         auth::Client { id: webex.client_id.clone(), secret: webex.client_secret.reveal().to_owned().into() };
     match (webex.token_source, &webex.machine_token, &webex.user_tokens) {
-        (TokenSource::Organization, Some(machine), _) => {
-            Ok(TokenConfig::Organization { client, machine: access_token("webex.machine_token_file", machine)? })
-        }
+        (TokenSource::Organization, Some(machine), _) => Ok(TokenConfig::Organization {
+            client,
+            machine: access_token("webex.machine_token_file", machine)?,
+        }),
         (TokenSource::User, _, Some(tokens)) => {
             let mut enrolled = BTreeMap::new();
             for (n, line) in tokens.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
                 let Some((person, token)) = line.split_once(',') else {
-                    return Err(format!("webex.user_tokens_file: line {}: expected person id,refresh token", n + 1));
+                    return Err(format!(
+                        "webex.user_tokens_file: line {}: expected person id,refresh token",
+                        n + 1
+                    ));
                 };
                 enrolled.insert(PersonId::new(person.trim().to_lowercase()), token.trim().to_owned().into());
             }
@@ -281,7 +289,8 @@ pub(crate) fn people(config: &Config, http: &Http) -> Result<PeopleConfig, Strin
             let address = axl.url.trim_end_matches('/').trim_end_matches("/axl").to_owned();
             (address, axl.user.clone(), axl.password.reveal().to_owned())
         });
-        let jids = AxlJids::new(publishers, http.clone(), Scale(config.time_scale)).map_err(|e| e.to_string())?;
+        let jids =
+            AxlJids::new(publishers, http.clone(), Scale(config.time_scale)).map_err(|e| e.to_string())?;
         let admin = webex.admin_token.as_ref().ok_or("webex.admin_token_file: is needed to read people")?;
         let license = webex.license_id.clone().ok_or("webex.license_id: is needed to tell who is enabled")?;
         Source::Licences {
@@ -297,23 +306,31 @@ pub(crate) fn people(config: &Config, http: &Http) -> Result<PeopleConfig, Strin
 /// The file of jid,mail,enabled.
 fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String> {
     let wrong = |line: usize, what: &str| format!("directory.users: {} line {line}: {what}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| format!("directory.users: {}: {e}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("directory.users: {}: {e}", path.display()))?;
     let mut rows = Vec::new();
-    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
+    for (n, line) in
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+    {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
         let [jid, mail, enabled] = cells[..] else { return Err(wrong(n + 1, "expected jid,mail,enabled")) };
-        let jid: xmpp_core::BareJid = jid.parse().map_err(|_| wrong(n + 1, "the first column is no bare JID"))?;
+        let jid: xmpp_core::BareJid =
+            jid.parse().map_err(|_| wrong(n + 1, "the first column is no bare JID"))?;
         if !mail.contains('@') {
             return Err(wrong(n + 1, "the second column is no mail address"));
         }
-        let enabled = enabled.parse().map_err(|_| wrong(n + 1, "the third column is neither true nor false"))?;
+        let enabled =
+            enabled.parse().map_err(|_| wrong(n + 1, "the third column is neither true nor false"))?;
         rows.push((JabberId::new(jid.to_string().to_lowercase()), mail.to_lowercase(), enabled));
     }
     Ok(rows)
 }
 
 /// The settings of the Jabber edge.
-pub(crate) fn jabber_config(config: &Config, tls: &Arc<rustls::ClientConfig>) -> Result<jabber::Config, String> {
+pub(crate) fn jabber_config(
+    config: &Config,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<jabber::Config, String> {
     let clusters: Result<Vec<_>, String> = config.imp.iter().map(|imp| cluster(imp, tls)).collect();
     Ok(jabber::Config {
         node: "connector".into(),

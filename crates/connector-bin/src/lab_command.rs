@@ -75,7 +75,9 @@ async fn start_connector(lab: &mut Lab) -> Result<Connector, String> {
     };
     match tokio::time::timeout(READY, ready).await {
         Ok(()) => Ok(connector),
-        Err(_) => Err("the connector did not get ready within a minute; --log debug says where it waits".into()),
+        Err(_) => {
+            Err("the connector did not get ready within a minute; --log debug says where it waits".into())
+        }
     }
 }
 
@@ -118,7 +120,10 @@ fn print_endpoints(endpoints: &Endpoints) {
         println!("connector status  {status}/status");
     }
     println!("settings          {}", endpoints.connector_config.display());
-    println!("\nLog in with any XMPP client: server {}, password `secret`, no TLS unless --tls.\n", endpoints.xmpp_client);
+    println!(
+        "\nLog in with any XMPP client: server {}, password `secret`, no TLS unless --tls.\n",
+        endpoints.xmpp_client
+    );
     for user in endpoints.users.iter().take(8) {
         let enabled = if user.enabled { "enabled" } else { "not enabled" };
         println!("  {:24} {:28} {enabled}", user.jid, user.mail);
@@ -163,7 +168,8 @@ mod tests {
         let disable = serde_json::from_value(serde_json::json!({"name": "bob", "enabled": false})).unwrap();
         let report = toured(|lab| lab.ctx().people.change(&disable).unwrap()).await;
         assert!(!report.as_expected);
-        let wrong: Vec<_> = report.interactions.iter().filter(|i| i.expected && !i.arrived).map(|i| i.id).collect();
+        let wrong: Vec<_> =
+            report.interactions.iter().filter(|i| i.expected && !i.arrived).map(|i| i.id).collect();
         assert_eq!(wrong, ["IX-T07"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Seals and opens the texts of conversations, and speaks to the key service.
 //!
 //! Keys are fetched through any person who has a Mercury socket (rule 15), for the answers of the key service
-//! come on that socket and on no other. For each such person there is a task of its own, [`device`], begun when
+//! come on that socket and on no other. For each such person there is a task of its own, `device`, begun when
 //! the first key is asked for: what is slow or silent there holds up neither the socket's reader nor anybody else.
 //! What was fetched is kept in one bounded ring for all.
 

@@ -173,7 +173,8 @@ proptest! {
         let place = Place::new();
         let mut model = MemoryStorage::new(tagger());
         let mut store = place.open();
-        (model.load(Time(0)).unwrap(), store.load(Time(0)).unwrap());
+        model.load(Time(0)).unwrap();
+        store.load(Time(0)).unwrap();
         for (step, now) in steps.into_iter().zip((0i64..).step_by(3)) {
             match step {
                 Step::Commit(batches) => {

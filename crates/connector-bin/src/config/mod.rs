@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use reader::Mistake;
-pub(crate) use settings::example;
 use reader::{At, Reader};
+pub(crate) use settings::example;
 
 /// Everything that the file says.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use webex_api::{OrgId, PersonId};
 
 use super::Side;
 use super::http::{Cloud, CloudError};
-use crate::probe::causes;
 use super::intake::person;
+use crate::probe::causes;
 
 /// Why JIDs could not be read, in the reader's words.
 pub type JidsError = Box<dyn std::error::Error + Send + Sync>;
