@@ -1,4 +1,5 @@
 //! OAuth: what is given, to whom, and for how long.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::Duration;
 
