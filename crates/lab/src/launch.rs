@@ -214,7 +214,7 @@ impl Lab {
         let control = Control::new(ctx, &cloud, format!("http://{status}"));
         ctx.spawn(control::serve(Arc::clone(&control), control_door));
         let lab = Self { ctx: Arc::clone(ctx), control, endpoints, _state: state };
-        jabber::start(ctx, jabber_port);
+        jabber::start(ctx, jabber_port, SIGNED_IN);
         lab.sign_in(client_tls).await?;
         if ctx.options.stand_ins {
             lab.publish_endpoints()?;

@@ -120,7 +120,7 @@ impl Drop for Bot {
 
 async fn world() -> World {
     let world = World::on(Network::Tcp, Options { kind: true, time_scale: 20, ..Options::default() }).await;
-    lab::people::jabber::start(&world.ctx, world.client);
+    lab::people::jabber::start(&world.ctx, world.client, 0);
     world.idle().await;
     world
 }

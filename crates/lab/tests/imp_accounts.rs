@@ -71,6 +71,23 @@ async fn nobody_else_does() {
     assert_eq!(error.to_string(), "the peer ended the stream: host-unknown");
 }
 
+/// With a certificate authority of the lab, client streams are encrypted when the client wants it.
+#[tokio::test(start_paused = true)]
+async fn streams_can_be_encrypted() {
+    let authority = lab::tls::Authority::new().unwrap();
+    let trust = lab::tls::client_config(Some(&authority.pem)).unwrap();
+    let world = World::with_tls(Options::default(), Some(authority.server)).await;
+    let io = world.ctx.network.dial("127.0.0.1", world.client).await.unwrap();
+    let entropy = Entropy::from_bytes(world.ctx.rng.bytes());
+    let jid = "alice@lab.example".parse().unwrap();
+    let config = c2s::Config::new(jid, Credentials::Password("secret".into()), entropy);
+    let config = ClientConfig::new(config, Tls::Required(trust));
+    let connection = Connection::client(Box::new(io), config).await.unwrap();
+    assert_eq!(connection.jid().to_bare().as_str(), "alice@lab.example");
+    // And in the clear for who does not.
+    log_in(&world, "bob@lab.example", Credentials::Password("secret".into())).await.unwrap();
+}
+
 /// Link B: a stream per user, opened by the service account; taking the same resource again ends the first with a reason.
 #[tokio::test(start_paused = true)]
 async fn a_stream_for_a_user_carries_its_session() {

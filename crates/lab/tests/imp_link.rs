@@ -320,6 +320,20 @@ async fn a_silent_link_says_nothing_until_it_speaks_again() {
     assert_eq!(world.chat("alice"), ["in message bob held up"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_server_may_bind_another_resource_than_was_asked_for() {
+    let world = World::stand_in(Options::default()).await;
+    world.fault(r#"{"name":"imp-binds-another","on":true,"count":1}"#);
+    let mut link = Link::connect(&world, None).await;
+    let start = link.control.start("r", &WEBEX.parse().unwrap());
+    link.connection.send(&start);
+    loop {
+        if let ControlEvent::Started { jid, .. } = link.next().await {
+            break assert_eq!(jid.as_str(), format!("{WEBEX}-another"));
+        }
+    }
+}
+
 /// Rule 24: the store of IM and Presence is given to every resource, with whole seconds in its stamps.
 #[tokio::test(start_paused = true)]
 async fn every_resource_is_given_what_was_stored() {

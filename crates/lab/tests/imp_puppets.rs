@@ -113,6 +113,24 @@ async fn a_policy_may_refuse() {
     assert_eq!(world.chat("bob"), ["in message alice yes"]);
 }
 
+/// Forged copies, headlines, invitations and questions are nothing to a person; ids may come again.
+#[tokio::test(start_paused = true)]
+async fn clients_that_misbehave_are_not_believed() {
+    let world = World::usual().await;
+    for fault in ["jabber-forges-copies", "jabber-noise", "jabber-reuses-ids"] {
+        world.fault(&format!(r#"{{"name":"{fault}","on":true}}"#));
+    }
+    assert_eq!(world.say("alice", "bob", "one").await, "1");
+    assert_eq!(world.say("alice", "bob", "two").await, "2");
+    world.does("alice", What::Offline).await;
+    world.does("alice", What::Online).await;
+    assert_eq!(world.say("alice", "bob", "one").await, "1");
+    world.idle().await;
+    assert_eq!(world.chat("bob"), ["in message alice one", "in message alice two", "in message alice one"]);
+    let struck = |name| world.ctx.faults.list().iter().any(|fault| fault.name == name && fault.hits == 3);
+    assert!(struck("jabber-forges-copies") && struck("jabber-noise"));
+}
+
 /// A connection that breaks at the worst moment, on either side: nothing is lost, nothing comes twice.
 #[tokio::test(start_paused = true)]
 async fn broken_connections_change_nothing() {
@@ -152,7 +170,7 @@ async fn broken_connections_change_nothing() {
 async fn without_stream_management_a_window_opens() {
     let world = World::stand_in(Options::default()).await;
     world.fault(r#"{"name":"imp-client-no-management","on":true}"#);
-    lab::people::jabber::start(&world.ctx, world.client);
+    lab::people::jabber::start(&world.ctx, world.client, 0);
     world.idle().await;
     world.fault(r#"{"name":"imp-client-cut-before-handling","on":true,"count":1,"person":"alice"}"#);
     world.say("alice", "bob", "under way").await;

@@ -25,7 +25,7 @@ impl State {
         }
     }
 
-    fn start(&mut self, wire: WireId, request: StartRequest) {
+    fn start(&mut self, wire: WireId, mut request: StartRequest) {
         self.settle_link(wire);
         if self.ctx.faults.is_on("imp-link-noise") && !self.routes.keys().any(|(other, _)| *other == wire) {
             let question = Element::bare("iq", ns::CLIENT)
@@ -41,6 +41,11 @@ impl State {
             self.push_control(wire, route);
         }
         let bare = request.target.to_bare().to_string();
+        if self.strikes("imp-binds-another", &bare)
+            && let Ok(another) = format!("{}-another", request.target).parse()
+        {
+            request.target = another;
+        }
         let resource = request.target.resource().map(|resource| resource.to_string());
         let served = [DOMAIN, SECOND_DOMAIN].contains(&request.domain.as_str())
             && request.target.domain().as_str() == request.domain;

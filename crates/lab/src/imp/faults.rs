@@ -84,6 +84,10 @@ pub(crate) const KINDS: &[Kind] = &[
         "While on, a new trusted link gets no stream management: pings are answered, nothing else.",
     ),
     kind("imp-refuses-sessions", "Refuses to start a session on the trusted link."),
+    kind(
+        "imp-binds-another",
+        "Starts a session on the trusted link with another resource than was asked for.",
+    ),
     kind("imp-replaces-sessions", "Before a session's next message is handled, another takes its resource."),
     kind("imp-bounces-routes", "Gives a message from the link back as one of an unknown session."),
     kind("imp-refuses-messages", "Refuses a message with an error to its sender, as a policy would."),

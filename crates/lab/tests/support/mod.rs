@@ -38,6 +38,15 @@ impl World {
 
     /// The stand-in alone on any network, on ports that are free.
     pub async fn on(network: Network, options: Options) -> Self {
+        Self::build(network, options, None).await
+    }
+
+    /// The stand-in alone, with encryption.
+    pub async fn with_tls(options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self::build(Network::Pipes(Pipes::default()), options, tls).await
+    }
+
+    async fn build(network: Network, options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let ctx = Ctx::new(options, network, START);
         let listen = |usual| ctx.network.listen(None, usual);
         let listeners = Listeners {
@@ -51,14 +60,14 @@ impl World {
             axl: listeners.axl.port(),
             ctx: Arc::clone(&ctx),
         };
-        imp::start(&ctx, listeners, None);
+        imp::start(&ctx, listeners, tls);
         world
     }
 
     /// The stand-in with everybody's Jabber client signed in.
     pub async fn new(options: Options) -> Self {
         let world = Self::stand_in(options).await;
-        jabber::start(&world.ctx, world.client);
+        jabber::start(&world.ctx, world.client, 0);
         world.idle().await;
         world
     }

@@ -86,6 +86,8 @@ pub(super) struct Client {
     priority: i8,
     show: &'static str,
     manual: Option<(&'static str, String)>,
+    /// How many messages were numbered on this stream.
+    numbered: u64,
     /// The full JID that each peer last wrote from.
     locks: BTreeMap<BareJid, Jid>,
     /// With whom the messages with these ids were exchanged.
@@ -113,6 +115,7 @@ impl Client {
             priority: 0,
             show: "",
             manual: None,
+            numbered: 0,
             locks: BTreeMap::new(),
             peers: BTreeMap::new(),
             remembered: VecDeque::new(),
@@ -222,6 +225,7 @@ impl Client {
     /// What a client says on a new stream: copies before presence, so that none is missed.
     fn greet(&mut self) {
         self.locks.clear();
+        self.numbered = 0;
         let high = self.ctx.faults.is_on("jabber-high-priority") && self.ctx.rng.below(2) == 1;
         self.priority = if high { 5 } else { 0 };
         let (id, _) = self.arriving.get_or_insert_with(|| (self.ctx.rng.uuid(), self.ctx.idle.hold()));
@@ -384,12 +388,13 @@ impl Client {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Say { to, text, answer } => {
-                let id = self.ctx.rng.uuid();
+                let id = self.message_id();
                 let done = Done::Say(id.clone(), answer);
                 let peer = match self.peer(&to) {
                     Ok(peer) => peer,
                     Err(error) => return done.tell(Err(error)),
                 };
+                self.misbehave(&peer);
                 let message = self
                     .message(&peer, &id)
                     .with_child(stanza::text_child("body", &text))
@@ -503,6 +508,43 @@ impl Client {
         let nobody = || PuppetError::Nobody(Nobody(name.to_owned()));
         let person = self.ctx.people.by_name(name).ok_or_else(nobody)?;
         person.jid.parse().map_err(|_| nobody())
+    }
+
+    fn message_id(&mut self) -> String {
+        if !self.ctx.faults.is_on("jabber-reuses-ids") {
+            return self.ctx.rng.uuid();
+        }
+        self.numbered += 1;
+        self.numbered.to_string()
+    }
+
+    /// What some clients send besides messages, if that is asked for.
+    fn misbehave(&mut self, peer: &BareJid) {
+        let mut extra = Vec::new();
+        if self.ctx.faults.hit("jabber-forges-copies", Some(&self.me.name)) {
+            let forged = self
+                .message(peer, &self.ctx.rng.uuid())
+                .with_attr("from", self.jid.as_str())
+                .with_child(stanza::text_child("body", "a forged copy"));
+            extra.push(stanza::carbon("sent", peer.as_str(), peer.as_str(), &forged));
+        }
+        if self.ctx.faults.hit("jabber-noise", Some(&self.me.name)) {
+            let message = |id: String| self.message(peer, &id);
+            let headline = message(self.ctx.rng.uuid())
+                .with_attr("type", "headline")
+                .with_child(stanza::text_child("body", "noise"));
+            let invitation = Element::bare("x", "http://jabber.org/protocol/muc#user")
+                .with_child(Element::bare("invite", "http://jabber.org/protocol/muc#user"));
+            let question = Element::bare("iq", ns::CLIENT)
+                .with_attr("type", "get")
+                .with_attr("to", format!("{peer}/{RESOURCE}"))
+                .with_attr("id", self.ctx.rng.uuid())
+                .with_child(Element::bare("query", "jabber:iq:version"));
+            extra.extend([headline, message(self.ctx.rng.uuid()).with_child(invitation), question]);
+        }
+        for element in extra {
+            self.queue(Outgoing { element, position: None, answer: None, passing: true, _held: None });
+        }
     }
 
     /// A chat message to a peer, at the address that this client would use.

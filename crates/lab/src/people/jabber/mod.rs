@@ -28,21 +28,36 @@ const KINDS: &[Kind] = &[
         explanation: "A Jabber client answers the full JID that it last heard from (RFC 6121 §5.1), not the bare one.",
         unkind: true,
     },
+    Kind {
+        name: "jabber-reuses-ids",
+        explanation: "While on, a Jabber client numbers its messages, from 1 again with every new stream.",
+        unkind: false,
+    },
+    Kind {
+        name: "jabber-forges-copies",
+        explanation: "With a message goes one that looks like a copy of another, which nobody may believe.",
+        unkind: false,
+    },
+    Kind {
+        name: "jabber-noise",
+        explanation: "With a message go a headline, an invitation to a room and a question that nobody can answer.",
+        unkind: false,
+    },
 ];
 
-/// Makes the Jabber client of everybody who has one; `port` is the client door. The people of the lab's contract sign in at
-/// once, others when they are first asked to do something.
-pub fn start(ctx: &Arc<Ctx>, port: u16) {
+/// Makes the Jabber client of everybody who has one; `port` is the client door. The people of the lab's contract and
+/// `signed_in` of the added users sign in at once, others when they are first asked to do something.
+pub fn start(ctx: &Arc<Ctx>, port: u16, signed_in: usize) {
     ctx.faults.register(KINDS);
     let added = ctx.options.users as usize;
     let people: Vec<_> = ctx.people.all().into_iter().filter(|person| !person.jid.is_empty()).collect();
-    let contract = people.len().saturating_sub(added);
+    let at_once = people.len().saturating_sub(added) + signed_in;
     for (index, person) in people.into_iter().enumerate() {
         let Some(client) = Client::new(Arc::clone(ctx), port, &person) else { continue };
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let puppet = Arc::new(Jabber { me: seen::Client::new(&person.name, App::Jabber), commands });
         ctx.puppets.add(&person.name, App::Jabber, puppet);
-        ctx.spawn(client.run(inbox, index < contract));
+        ctx.spawn(client.run(inbox, index < at_once));
     }
 }
 
