@@ -143,7 +143,7 @@ fn alone() -> Result<(), String> {
     for (package, features) in [
         ("xmpp-core", ""),
         ("xmpp-core", "tokio"),
-        ("kms-client", ""),
+        ("kms-client", "ring"),
         ("webex-api", ""),
         ("webex-api", "client"),
         ("axl-client", ""),

@@ -1,11 +1,15 @@
-//! The one seam to the cryptographic libraries: `ring` for everything it has, `rsa` for OAEP, `aes-kw` for the
-//! key wrap. Nothing else in this crate names them.
+//! The one seam to the cryptographic libraries: `ring` for everything it has, or `aws-lc-rs` in its place, `rsa` for
+//! OAEP, `aes-kw` for the key wrap. Nothing else in this crate names them.
 
 use std::fmt;
 
 use aes_kw::{KeyInit, KwAes256};
-use ring::rand::SecureRandom;
-use ring::{aead, agreement, digest, hkdf, signature};
+#[cfg(feature = "aws-lc")]
+use aws_lc_rs as provider;
+use provider::rand::SecureRandom;
+use provider::{aead, agreement, digest, hkdf, signature};
+#[cfg(not(feature = "aws-lc"))]
+use ring as provider;
 use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey};
 use rsa::traits::PublicKeyParts;
 use zeroize::Zeroizing;
@@ -41,13 +45,13 @@ impl<F: FnMut(&mut [u8]) + Send> Random for F {
 
 /// The operating system's generator.
 #[derive(Clone, Debug)]
-pub struct SystemRandom(ring::rand::SystemRandom);
+pub struct SystemRandom(provider::rand::SystemRandom);
 
 impl SystemRandom {
     /// Makes a handle on the operating system's generator.
     #[must_use]
     pub fn new() -> Self {
-        Self(ring::rand::SystemRandom::new())
+        Self(provider::rand::SystemRandom::new())
     }
 }
 
@@ -64,11 +68,11 @@ impl Random for SystemRandom {
 }
 
 /// The operating system's generator in the shape that `rsa` wants.
-struct RsaRandom(ring::rand::SystemRandom);
+struct RsaRandom(provider::rand::SystemRandom);
 
 impl RsaRandom {
     fn new() -> Self {
-        Self(ring::rand::SystemRandom::new())
+        Self(provider::rand::SystemRandom::new())
     }
 }
 
@@ -171,7 +175,7 @@ pub(crate) struct Agreement {
 
 impl Agreement {
     pub(crate) fn generate() -> Result<Self, Failed> {
-        let random = ring::rand::SystemRandom::new();
+        let random = provider::rand::SystemRandom::new();
         let secret =
             agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random).map_err(|_| Failed)?;
         let public = secret.compute_public_key().map_err(|_| Failed)?;
@@ -182,7 +186,11 @@ impl Agreement {
     /// Agrees with the peer's point, which is checked to lie on the curve, and derives the shared key.
     pub(crate) fn agree(self, peer: &[u8; POINT]) -> Result<Zeroizing<[u8; KEY]>, Failed> {
         let peer = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, peer);
-        agreement::agree_ephemeral(self.secret, &peer, hkdf).map_err(|_| Failed)
+        #[cfg(not(feature = "aws-lc"))]
+        let key = agreement::agree_ephemeral(self.secret, &peer, hkdf).map_err(|_| Failed);
+        #[cfg(feature = "aws-lc")]
+        let key = agreement::agree_ephemeral(self.secret, peer, Failed, |secret| Ok(hkdf(secret)));
+        key
     }
 }
 
@@ -262,8 +270,8 @@ impl RsaPrivate {
 
     /// Signs what [`verify_rs256`] verifies.
     pub(crate) fn sign_rs256(&self, message: &[u8]) -> Result<Vec<u8>, Failed> {
-        let mut out = vec![0; self.signs.public().modulus_len()];
-        let random = ring::rand::SystemRandom::new();
+        let mut out = vec![0; self.opens.size()];
+        let random = provider::rand::SystemRandom::new();
         self.signs.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut out).map_err(|_| Failed)?;
         Ok(out)
     }

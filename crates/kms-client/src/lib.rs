@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(any(feature = "ring", feature = "aws-lc")))]
+compile_error!("one of the features `ring` (default) and `aws-lc` must be on");
+
 pub mod client;
 mod crypto;
 pub mod exchange;
