@@ -640,17 +640,23 @@ impl Link {
 
     /// Ends the client stream of a session that is to end, once what it was sending has arrived.
     fn close_if_ended(&mut self, now: Instant) {
-        if self.is_trusted() || !matches!(self.phase, Phase::Up(_)) {
+        let Some(until) = self.closes_at() else { return };
+        let up = matches!(self.phase, Phase::Up(_));
+        if matches!(self.phase, Phase::Closing(_)) || (up && self.outgoing.delivers() && now < until) {
             return;
         }
-        let ending = self.sessions.values().find(|session| matches!(session.step, Step::Ending));
-        let Some(since) = ending.map(|session| session.since) else { return };
-        if self.outgoing.delivers() && now < since + self.of(GRACE) {
-            return;
+        if let Phase::Up(connection) = std::mem::replace(&mut self.phase, Phase::Down(now)) {
+            self.phase = Phase::Closing(close(connection, self.of(GRACE)));
         }
-        let Phase::Up(connection) = std::mem::replace(&mut self.phase, Phase::Down(now)) else { return };
-        self.phase = Phase::Closing(close(connection, self.of(GRACE)));
         self.over(None, now);
+        self.sessions_over(now);
+        self.drive_all(now);
+    }
+
+    /// Until when a client stream that is to end waits for what it was sending.
+    fn closes_at(&self) -> Option<Instant> {
+        let ending = self.sessions.values().find(|session| matches!(session.step, Step::Ending));
+        ending.filter(|_| !self.is_trusted()).map(|session| session.since + self.of(GRACE))
     }
 
     fn closed(&mut self, now: Instant) {
@@ -664,21 +670,17 @@ impl Link {
 
     /// When the link has something to do by itself.
     fn deadline(&self) -> Option<Instant> {
+        let up = matches!(self.phase, Phase::Up(_));
         let session = self.timers.first().map(|(at, _)| *at);
         let dial = match self.phase {
             Phase::Down(at) if self.wants_connection() => Some(at),
             _ => None,
         };
         let barrier = self.barrier.as_ref().map(|barrier| barrier.since + self.of(BARRIER));
-        let unread = self.unread_since.map(|since| since + self.of(UNREAD));
+        let unread = self.unread_since.filter(|_| up).map(|since| since + self.of(UNREAD));
         let stop = self.stopping.map(|(since, _)| since + self.of(GRACE));
         let quiet = self.is_quiet_at();
-        let close = self
-            .sessions
-            .values()
-            .find(|session| !self.is_trusted() && matches!(session.step, Step::Ending))
-            .map(|session| session.since + self.of(GRACE));
-        [session, dial, barrier, unread, stop, quiet, close].into_iter().flatten().min()
+        [session, dial, barrier, unread, stop, quiet, self.closes_at()].into_iter().flatten().min()
     }
 
     /// When a stream without acknowledgement has to be asked whether it is still there.

@@ -22,6 +22,8 @@ mod opener;
 mod outgoing;
 mod pool;
 mod session;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::BTreeMap;

@@ -287,7 +287,7 @@ impl Link {
     fn next_look(&self, session: &Session) -> Option<Instant> {
         let waiting = session.waiting.front().map(|prepared| prepared.until);
         let step = match session.step {
-            Step::Closed => session.slot,
+            Step::Closed => session.slot.filter(|_| self.open || !self.is_trusted()),
             Step::Starting | Step::Ending if !self.is_trusted() => None,
             Step::Settled => None,
             _ => self.open.then(|| session.since + self.of(STEP)),
@@ -444,7 +444,6 @@ impl Link {
             return;
         };
         let me = Me { person, jid: &session.jid, utc_offset: self.shared.config.utc_offset };
-        let opening = !matches!(session.step, Step::Settled);
         match intake::read(stanza, &me, &upstream, self.shared.clock.now()) {
             Reading::Inbound(inbound) => return self.intake.push_back(*inbound),
             Reading::Client { jid, available } => session.client(jid, available),
@@ -456,7 +455,7 @@ impl Link {
             Reading::Response { id, ok } => self.response(person, &id, ok, now),
             Reading::Ignored(why) => tracing::debug!(%person, why, "not carried"),
         }
-        if opening {
+        if self.sessions.get(person).is_some_and(|session| !matches!(session.step, Step::Settled)) {
             self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Active));
         }
         self.intake.push_back(Inbound::Handled(upstream));

@@ -1,0 +1,310 @@
+//! The far end of the tests: a server on in-memory pipes, built on xmpp-core's accepting side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{Notify, mpsc};
+use xmpp_core::session_control::{self, Request, RequestIds};
+use xmpp_core::sm::{Resumable, ResumeRefused, ResumeRegistry, widen_below};
+use xmpp_core::tokio::{AcceptConfig, Authenticator, Connection, Event, Outcome};
+use xmpp_core::xml::Compose as _;
+use xmpp_core::{BareJid, Element, Entropy, Jid, Secret, accept, ns};
+
+use crate::seam::{BoxIo, Dial};
+
+/// What the far end has seen, and what it is told to do.
+#[derive(Default)]
+pub(super) struct State {
+    /// Accepts client streams instead of a trusted link.
+    pub(super) clients: bool,
+    /// Offers no stream management.
+    pub(super) unmanaged: bool,
+    /// Refuses to resume.
+    pub(super) forgetful: bool,
+    /// Answers no pings.
+    pub(super) mute: bool,
+    /// Starts no sessions.
+    pub(super) strict: bool,
+    /// Starts a session of this user, whoever is asked for.
+    pub(super) binds: Option<Jid>,
+    /// Cuts the connection instead of handling the next message.
+    pub(super) cut_before: bool,
+    /// Handles the next message, tells nobody, and cuts the connection.
+    pub(super) cut_after: bool,
+    /// Cuts the connection now.
+    pub(super) cut: bool,
+    /// Ends the stream with this error now.
+    pub(super) end_with: Option<&'static str>,
+    /// Stanzas to be sent.
+    pub(super) outbox: VecDeque<Element>,
+    /// Open sessions by JID.
+    pub(super) sessions: BTreeMap<String, RequestIds>,
+    pub(super) started: u64,
+    pub(super) handled: u64,
+    pub(super) sent: Vec<Element>,
+    /// What the peer has acknowledged.
+    pub(super) acked: u64,
+    /// How often a connection was made.
+    pub(super) dialed: u32,
+}
+
+impl State {
+    /// Queues a stanza as it goes on the wire.
+    pub(super) fn push(&mut self, stanza: Element) {
+        self.outbox.push_back(stanza);
+    }
+}
+
+/// Something that the far end has seen.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Start(String),
+    End(String),
+    Stanza(Element),
+}
+
+#[derive(Clone)]
+pub(super) struct Far {
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+    seen: mpsc::UnboundedSender<Seen>,
+}
+
+impl Far {
+    pub(super) fn new(state: State) -> (Self, mpsc::UnboundedReceiver<Seen>) {
+        let (seen, receiver) = mpsc::unbounded_channel();
+        (Self { state: Arc::new(Mutex::new(state)), wake: Arc::default(), seen }, receiver)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Changes what it does, at once.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.wake.notify_one();
+    }
+
+    /// Whether it was told to do something once.
+    fn take(&self, what: impl FnOnce(&mut State) -> &mut bool) -> bool {
+        std::mem::take(what(&mut self.state()))
+    }
+
+    /// Sends a stanza to a session.
+    pub(super) fn send(&self, jid: &str, stanza: &str) {
+        let stanza: Element = stanza.parse().unwrap();
+        self.tell(|state| {
+            let stanza = match state.sessions.get(jid) {
+                Some(ids) => session_control::deliver(ids, stanza),
+                None => stanza,
+            };
+            state.outbox.push_back(stanza);
+        });
+    }
+
+    async fn serve(self, io: BoxIo) {
+        let clients = self.state().clients;
+        let unmanaged = self.state().unmanaged;
+        let mut acceptor = accept::Config::new(vec!["lab.example".into()], Entropy::from_bytes([7; 32]));
+        acceptor.registry = (!unmanaged).then(|| Arc::new(self.clone()) as Arc<dyn ResumeRegistry>);
+        let config = AcceptConfig::new(acceptor);
+        let accounts: Arc<dyn Authenticator> = Arc::new(self.clone());
+        let accepted = match clients {
+            true => Connection::accept_client(Box::new(io), config, accounts).await,
+            false => Connection::accept_component(Box::new(io), config, accounts).await,
+        };
+        let Ok(mut connection) = accepted else { return };
+        let mut resumed = false;
+        // What a new stream asks of stream management comes later, and as an event.
+        if unmanaged || connection.outcome() != Outcome::Fresh {
+            self.begin(connection.outcome(), &mut connection, &mut resumed);
+        }
+        loop {
+            {
+                let mut state = self.state();
+                if std::mem::take(&mut state.cut) {
+                    return;
+                }
+                while let Some(stanza) = state.outbox.pop_front() {
+                    connection.send(&stanza);
+                    connection.request_ack();
+                    state.sent.push(stanza);
+                }
+            }
+            let ending = self.state().end_with.take();
+            if let Some(condition) = ending {
+                connection.close_with(condition).await;
+                return;
+            }
+            let event = tokio::select! {
+                biased;
+                () = self.wake.notified() => continue,
+                event = connection.next() => event,
+            };
+            match event {
+                Event::Managed(outcome) => self.begin(outcome, &mut connection, &mut resumed),
+                Event::Acked(h) => self.state().acked = h,
+                Event::Stanza { element, n } => {
+                    let message = is_message(&element);
+                    if message && self.take(|state| &mut state.cut_before) {
+                        return;
+                    }
+                    self.handle(element, &mut connection);
+                    self.state().handled = n;
+                    if message && self.take(|state| &mut state.cut_after) {
+                        return;
+                    }
+                    connection.acknowledge(n);
+                }
+                Event::Closed(_) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// A new stream has no history; a resumed one gets again what was not acknowledged.
+    fn begin(&self, outcome: Outcome, connection: &mut Connection, resumed: &mut bool) {
+        let mut state = self.state();
+        match outcome {
+            Outcome::Resumed { h } if !*resumed => {
+                *resumed = true;
+                for stanza in &state.sent[usize::try_from(h).unwrap()..] {
+                    connection.send(stanza);
+                }
+            }
+            Outcome::Resumed { .. } => {}
+            _ => {
+                (state.handled, state.acked) = (0, 0);
+                state.sent.clear();
+                state.sessions.clear();
+            }
+        }
+    }
+
+    fn handle(&self, element: Element, connection: &mut Connection) {
+        let mut state = self.state();
+        let mut reply = |state: &mut State, stanza: Element| {
+            connection.send(&stanza);
+            state.sent.push(stanza);
+        };
+        match session_control::parse_request(&element) {
+            Some(Request::Start(mut start)) => {
+                let jid = start.target.to_string();
+                let _ = self.seen.send(Seen::Start(jid.clone()));
+                if state.strict {
+                    return reply(&mut state, session_control::refused(&start));
+                }
+                if let Some(binds) = &state.binds {
+                    start.target = binds.clone();
+                }
+                state.started += 1;
+                let sm = format!("sm{}", state.started);
+                let ids = RequestIds {
+                    component: start.component.clone(),
+                    domain: start.domain.clone(),
+                    c2s: start.c2s.clone(),
+                    sm: sm.clone(),
+                };
+                state.sessions.insert(jid, ids);
+                reply(&mut state, session_control::started(&start, &sm));
+            }
+            Some(Request::End(ids)) => {
+                let jid = state.sessions.iter().find(|(_, i)| **i == ids).map(|(jid, _)| jid.clone());
+                if let Some(jid) = jid {
+                    state.sessions.remove(&jid);
+                    let _ = self.seen.send(Seen::End(jid));
+                }
+                reply(&mut state, session_control::ended(&ids));
+            }
+            Some(Request::Stanza(ids, stanza)) => {
+                if !state.sessions.values().any(|known| *known == ids) {
+                    return reply(&mut state, session_control::bounced(&ids, stanza));
+                }
+                if let Some(answer) = self.see(stanza, state.mute) {
+                    reply(&mut state, session_control::deliver(&ids, answer));
+                }
+            }
+            // The ping behind `<enable/>` is the link's own business.
+            None if !state.clients => {
+                let pong = Element::bare("iq", ns::CLIENT).with_attr("type", "result");
+                connection.send(&pong.with_optional("id", element.attr("id")));
+            }
+            _ => {
+                if let Some(answer) = self.see(element, state.mute) {
+                    reply(&mut state, answer);
+                }
+            }
+        }
+    }
+
+    /// Answers requests as a server does; anybody may see the stanza.
+    fn see(&self, stanza: Element, mute: bool) -> Option<Element> {
+        let request = stanza.name() == "iq" && matches!(stanza.attr("type"), Some("get" | "set"));
+        let ping = stanza.get_child("ping", ns::PING).is_some();
+        let answer = (request && !(ping && mute)).then(|| {
+            Element::bare("iq", ns::CLIENT).with_attr("type", "result").with_optional("id", stanza.attr("id"))
+        });
+        let _ = self.seen.send(Seen::Stanza(stanza));
+        answer
+    }
+}
+
+fn is_message(element: &Element) -> bool {
+    element.name() == "message" || element.children().any(|child| child.is("message", ns::CLIENT))
+}
+
+impl Dial for Far {
+    fn dial<'a>(
+        &'a self,
+        host: &'a str,
+        _: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
+        Box::pin(async move {
+            if host == "down" {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            self.state().dialed += 1;
+            let (near, far) = tokio::io::duplex(1 << 16);
+            tokio::spawn(self.clone().serve(Box::new(far)));
+            Ok(Box::new(near) as BoxIo)
+        })
+    }
+}
+
+impl Authenticator for Far {
+    fn password(&self, account: &BareJid) -> Option<Secret> {
+        (account.as_str() == "service@lab.example").then(|| "secret".into())
+    }
+
+    fn authorize(&self, _: &BareJid, _: &BareJid) -> bool {
+        true
+    }
+
+    fn component(&self, name: &str) -> Option<Secret> {
+        (name == "connector.lab.example").then(|| "secret".into())
+    }
+}
+
+impl ResumeRegistry for Far {
+    fn enable(&self, _: &Jid) -> Option<String> {
+        Some("stream".into())
+    }
+
+    fn resume(&self, _: &str, h: u32, jid: &Jid) -> Result<Resumable, ResumeRefused> {
+        let state = self.state();
+        let outbound = widen_below(state.sent.len() as u64, h);
+        match outbound.filter(|_| !state.forgetful) {
+            Some(outbound) => {
+                let jid = match state.clients {
+                    true => jid.to_bare().with_resource_str("webex-1").unwrap().into(),
+                    false => jid.clone(),
+                };
+                Ok(Resumable { jid, inbound: state.handled, outbound })
+            }
+            None => Err(ResumeRefused { h: Some(state.handled) }),
+        }
+    }
+}
