@@ -38,14 +38,9 @@ impl Board {
         self.waiting().tickets.insert(ticket, link.clone());
     }
 
-    /// The router settles this delivery by itself, or it has been answered: no link waits for it.
-    pub(super) fn forget(&self, ticket: Ticket) {
-        self.waiting().tickets.remove(&ticket);
-    }
-
     /// Answers a delivery for good.
     pub(super) fn receipt(&self, ticket: Ticket, outcome: Outcome) {
-        self.forget(ticket);
+        self.waiting().tickets.remove(&ticket);
         self.port.answer(Inbound::Receipt(ticket, outcome));
     }
 

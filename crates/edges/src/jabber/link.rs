@@ -183,6 +183,8 @@ pub(super) struct Link {
     /// What goes to the hub in the order in which it was read; the connection is left unread meanwhile.
     pub(super) intake: VecDeque<Inbound>,
     taking: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    /// The hub takes nothing any more.
+    deaf: bool,
     unread_since: Option<Instant>,
     last_traffic: Instant,
     /// The node that served last.
@@ -229,6 +231,7 @@ impl Link {
             barrier: None,
             intake: VecDeque::new(),
             taking: None,
+            deaf: false,
             unread_since: None,
             last_traffic: now,
             node: 0,
@@ -328,8 +331,9 @@ impl Link {
                     }
                 }
                 Wake::Taken(true) => self.taking = None,
-                // Nobody is left to talk to.
-                Wake::Command(None) | Wake::Taken(false) => return,
+                // The hub takes nothing more: it stops. What it did not take stays with the far side.
+                Wake::Taken(false) => (self.taking, self.deaf) = (None, true),
+                Wake::Command(None) => return,
                 Wake::Dialed(Ok((connection, node))) => self.connected(connection, node, now),
                 Wake::Dialed(Err(error)) => self.refused(&error, now),
                 Wake::Event(event) => self.event(event, now),
@@ -346,7 +350,10 @@ impl Link {
             Command::Try(person, element) => self.send_as(&person, element),
             Command::Undelivered(person, of) => self.undelivered(&person, &of),
             Command::Write(ticket) => self.outgoing.answer(ticket, true),
-            Command::Skip(ticket) => self.outgoing.answer(ticket, false),
+            Command::Skip(ticket) => {
+                self.outgoing.answer(ticket, false);
+                self.settled_elsewhere([ticket]);
+            }
             Command::Acknowledge(n) => {
                 if let Some(stream) = &mut self.stream {
                     stream.handled = stream.handled.max(n);
@@ -374,6 +381,9 @@ impl Link {
 
     /// Moves everything that can move: towards the hub, onto the wire, towards a connection.
     fn advance(&mut self, now: Instant) {
+        if self.deaf {
+            self.intake.clear();
+        }
         if self.taking.is_none()
             && let Some(inbound) = self.intake.pop_front()
         {
@@ -459,6 +469,18 @@ impl Link {
         }
     }
 
+    /// A delivery that was never attempted: the session is what it lacks.
+    pub(super) fn give_back(&self, ticket: Ticket, person: PersonId) {
+        self.board.receipt(ticket, Outcome::Later { cause: Cause::Session(person), after: None });
+    }
+
+    /// The router has settled these by itself; the hub still counts them as with this edge.
+    fn settled_elsewhere(&self, tickets: impl IntoIterator<Item = Ticket>) {
+        for ticket in tickets {
+            self.board.receipt(ticket, Outcome::Unknown);
+        }
+    }
+
     /// A new id for a request of ours.
     pub(super) fn request(&mut self) -> Box<str> {
         self.last_request += 1;
@@ -522,9 +544,7 @@ impl Link {
                 self.board.stream(&stream.id, StreamEvent::Resumed { h }, &self.mailbox);
                 self.board.keep(name, Some(stream.encode()));
                 let (again, forgotten) = self.outgoing.resumed(h);
-                for ticket in forgotten {
-                    self.board.forget(ticket);
-                }
+                self.settled_elsewhere(forgotten);
                 self.sessions_resumed(h, &again, now);
             }
             (outcome, _) => {
@@ -617,7 +637,7 @@ impl Link {
             self.board.stream(&stream.id, StreamEvent::Lost, &self.mailbox);
         }
         for (ticket, person) in self.outgoing.lost() {
-            self.board.receipt(ticket, Outcome::Later { cause: Cause::Session(person), after: None });
+            self.give_back(ticket, person);
         }
         if self.stream.as_ref().is_some_and(|stream| stream.resume.is_none()) {
             self.over(None, now);
@@ -632,9 +652,8 @@ impl Link {
         self.board.keep(self.kept_name(), None);
         self.open = false;
         self.barrier = None;
-        for ticket in self.outgoing.over() {
-            self.board.forget(ticket);
-        }
+        let forgotten = self.outgoing.over();
+        self.settled_elsewhere(forgotten);
         self.sessions_over(now);
     }
 
@@ -725,6 +744,16 @@ impl Link {
 
     /// Leaves the stream to be resumed, or signs everybody out and closes it.
     async fn finish(mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Deliver(person, _, prepared) = command {
+                self.give_back(prepared.ticket, person);
+            }
+        }
+        self.give_back_all();
+        for (ticket, person) in self.outgoing.lost() {
+            self.give_back(ticket, person);
+        }
         let sign_out = self.stopping.is_some_and(|(_, sign_out)| sign_out);
         if !sign_out {
             return;

@@ -293,7 +293,12 @@ impl Edge {
                 Ok(element) => {
                     let derived = delivery.entry.derived;
                     let prepared = Prepared { ticket, derived, element, until };
-                    let _ = link.send(Command::Deliver(carrier, jid, prepared));
+                    let command = Command::Deliver(carrier.clone(), jid, prepared);
+                    if link.send(command).is_err() {
+                        // The link has ended with the edge.
+                        let cause = Cause::Session(carrier);
+                        board.receipt(ticket, Outcome::Later { cause, after: None });
+                    }
                 }
                 Err(outcome) => board.receipt(ticket, outcome),
             }

@@ -275,11 +275,20 @@ impl Link {
                     filler: self.wrap(ids, filler),
                 });
             } else if hopeless || prepared.until <= now {
-                let outcome = Outcome::Later { cause: Cause::Session(person.clone()), after: None };
-                self.board.receipt(prepared.ticket, outcome);
+                self.give_back(prepared.ticket, person.clone());
             } else {
                 session.waiting.push_front(prepared);
                 return;
+            }
+        }
+    }
+
+    /// Nothing will be sent any more.
+    pub(super) fn give_back_all(&mut self) {
+        for (person, session) in &mut self.sessions {
+            for prepared in session.waiting.drain(..) {
+                let cause = Cause::Session(person.clone());
+                self.board.receipt(prepared.ticket, Outcome::Later { cause, after: None });
             }
         }
     }
@@ -507,7 +516,7 @@ impl Link {
                 text_hash: intake::hash(""),
                 stamp: None,
             };
-            let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-lost".into() };
+            let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-ended".into() };
             let envelope =
                 Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
             self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));

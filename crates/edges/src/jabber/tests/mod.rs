@@ -433,6 +433,7 @@ async fn a_delivery_is_attempted_written_and_receipted() {
         assert_eq!(world.receipt().await, delivered(1));
         world.order(Order::Skip(two));
         world.order(Order::Write(three));
+        assert_eq!(world.receipt().await, (2, Outcome::Unknown), "the hub counts it no more");
         let message = world.stanza().await;
         assert_eq!(body(&message), "three");
         assert_eq!(world.receipt().await, delivered(3), "the skipped position was taken");
@@ -516,6 +517,7 @@ async fn a_cut_link_is_resumed_and_nothing_is_written_before_it_is_settled() {
             other => panic!("{other:?}"),
         };
         assert_eq!(h >= position.n, after, "what arrived is known exactly");
+        assert_eq!(world.receipt().await, (1, Outcome::Unknown), "the router settles it by h");
         world.opening(&stream, true).await;
         world.say(2, "two");
         world.open("bob", Show::Away);
@@ -654,6 +656,9 @@ async fn a_refused_resumption_starts_everything_anew() {
             Inbound::Stream(stream, StreamEvent::Refused { h: Some(3..) }) => assert_eq!(stream, old),
             other => panic!("{other:?}"),
         }
+        if !restart {
+            assert_eq!(world.receipt().await, (1, Outcome::Unknown));
+        }
         let stream = world.up().await;
         assert_ne!(stream, old);
         if !restart {
@@ -758,6 +763,7 @@ async fn without_acknowledgement_a_ping_gives_the_receipt() {
         other => panic!("{other:?}"),
     }
     world.far.tell(|far| far.mute = false);
+    assert_eq!(world.receipt().await, (1, Outcome::Unknown));
     let stream = world.up().await;
     let Inbound::Session(_, SessionEvent::Closed { .. }) = world.input().await else { panic!() };
     world.opening(&stream, false).await;
