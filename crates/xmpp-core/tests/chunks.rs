@@ -83,7 +83,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn element() -> impl Strategy<Value = Element> {
-    let namespace = || prop::sample::select(vec![ns::CLIENT, ns::CARBONS, "urn:x", "", ns::SM]);
+    let namespace = || prop::sample::select(vec![ns::CLIENT, ns::CARBONS, "urn:x", "urn:a", "", ns::SM]);
     let name = || prop::sample::select(vec!["message", "body", "x", "forwarded"]);
     let leaf = (name(), namespace(), text(), text(), text()).prop_map(|(name, namespace, id, to, body)| {
         Element::bare(name, namespace)

@@ -3,6 +3,7 @@
 //! PLAIN, SCRAM-SHA-1, SCRAM-SHA-256, EXTERNAL and CISCO-VTG-TOKEN. No channel binding: a client says that it
 //! supports none.
 
+mod digest_md5;
 mod external;
 mod plain;
 pub mod scram;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use crate::{BareJid, Entropy, Secret};
 
+pub(crate) use digest_md5::DigestMd5;
 pub(crate) use server::{Context, Server, Step};
 
 /// A SASL mechanism that both roles speak.

@@ -13,6 +13,7 @@ use crate::accept::{Authenticator, ClientAcceptor, ComponentAcceptor};
 use crate::c2s::{Negotiation, StartTls};
 use crate::component::{Config as ComponentConfig, Handshake};
 use crate::negotiation::{Machine, NegotiationError, Output};
+use crate::router_link::{Config as RouterConfig, Login};
 use crate::stream::{FOOTER, StreamError};
 use crate::xml::{Limits, Reader, write};
 
@@ -73,6 +74,14 @@ pub(super) async fn component(io: BoxIo, config: ComponentConfig) -> Result<Conn
     let limits = config.limits;
     let name = config.name.clone();
     let machine = Handshake::new(config, Instant::now().into_std())
+        .map_err(|source| ConnectError::ComponentName { name, source })?;
+    negotiate(io, machine, limits, Upgrade::Never).await
+}
+
+pub(super) async fn router(io: BoxIo, config: RouterConfig) -> Result<Connection, ConnectError> {
+    let limits = config.limits;
+    let name = config.name.clone();
+    let machine = Login::new(config, Instant::now().into_std())
         .map_err(|source| ConnectError::ComponentName { name, source })?;
     negotiate(io, machine, limits, Upgrade::Never).await
 }

@@ -21,6 +21,7 @@ use crate::{Element, Jid, accept, c2s, jid};
 pub use crate::accept::Authenticator;
 pub use crate::component::Config as ComponentConfig;
 pub use crate::negotiation::NegotiationError;
+pub use crate::router_link::Config as RouterConfig;
 pub use crate::session::{CloseReason, Event};
 pub use crate::sm::{Outcome, ResumeRegistry, ResumeState};
 
@@ -137,6 +138,14 @@ impl Connection {
     /// Whatever stands in the way, see [`ConnectError`].
     pub async fn component(io: BoxIo, config: ComponentConfig) -> Result<Self, ConnectError> {
         connect::component(io, config).await
+    }
+
+    /// Opens a link to a jabberd2 router and binds a name on it.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, see [`ConnectError`].
+    pub async fn router(io: BoxIo, config: RouterConfig) -> Result<Self, ConnectError> {
+        connect::router(io, config).await
     }
 
     /// Accepts a client stream, up to its binding or resumption.

@@ -34,16 +34,27 @@ fn write_element(element: &Element, outer: &Scope<'_>, content: &str, out: &mut 
     let own = element.ns();
     let rewritten = outer.is_content && content == ns::COMPONENT_ACCEPT && own == ns::CLIENT;
     let namespace = if rewritten { content } else { own.as_str() };
-    // The stream's own elements get its prefix: some clients look for `stream:features` by that name.
-    let is_stream = namespace == ns::STREAM;
+    // The stream's own elements get its prefix: some clients look for `stream:features` by that name. An
+    // element with an attribute of its own namespace gets the attribute's: jabberd2 loses it otherwise.
+    let prefix = if namespace == ns::STREAM {
+        Some("stream")
+    } else if !namespace.is_empty() && element.attrs().iter().any(|((of, _), _)| of.as_str() == namespace) {
+        Some("n0")
+    } else {
+        None
+    };
 
     out.push(b'<');
-    write_name(element, is_stream, out);
-    let default = if is_stream { outer.default } else { namespace };
+    write_name(element, prefix, out);
+    let default = if prefix.is_some() { outer.default } else { namespace };
     if default != outer.default {
         write_attribute("xmlns", default, out);
     }
-    let mut prefixes: Vec<&str> = Vec::new();
+    let mut declared: Vec<&str> = Vec::new();
+    if prefix == Some("n0") {
+        write_attribute("xmlns:n0", namespace, out);
+        declared.push(namespace);
+    }
     for ((namespace, name), value) in element.attrs() {
         let namespace = namespace.as_str();
         if namespace.is_empty() {
@@ -51,10 +62,10 @@ fn write_element(element: &Element, outer: &Scope<'_>, content: &str, out: &mut 
         } else if namespace == ns::XML {
             write_attribute(&format!("xml:{name}"), value, out);
         } else {
-            let index = prefixes.iter().position(|known| *known == namespace).unwrap_or_else(|| {
-                write_attribute(&format!("xmlns:n{}", prefixes.len()), namespace, out);
-                prefixes.push(namespace);
-                prefixes.len() - 1
+            let index = declared.iter().position(|known| *known == namespace).unwrap_or_else(|| {
+                write_attribute(&format!("xmlns:n{}", declared.len()), namespace, out);
+                declared.push(namespace);
+                declared.len() - 1
             });
             write_attribute(&format!("n{index}:{name}"), value, out);
         }
@@ -66,7 +77,7 @@ fn write_element(element: &Element, outer: &Scope<'_>, content: &str, out: &mut 
         return;
     }
     out.push(b'>');
-    let inner = Scope { default, is_content: outer.is_content && (namespace == content || is_stream) };
+    let inner = Scope { default, is_content: outer.is_content && namespace == content };
     for node in nodes {
         match node {
             Node::Element(child) => write_element(child, &inner, content, out),
@@ -74,13 +85,14 @@ fn write_element(element: &Element, outer: &Scope<'_>, content: &str, out: &mut 
         }
     }
     out.extend_from_slice(b"</");
-    write_name(element, is_stream, out);
+    write_name(element, prefix, out);
     out.push(b'>');
 }
 
-fn write_name(element: &Element, is_stream: bool, out: &mut Vec<u8>) {
-    if is_stream {
-        out.extend_from_slice(b"stream:");
+fn write_name(element: &Element, prefix: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(prefix) = prefix {
+        out.extend_from_slice(prefix.as_bytes());
+        out.push(b':');
     }
     out.extend_from_slice(element.name().as_bytes());
 }

@@ -5,6 +5,7 @@
 mod accept;
 mod client;
 mod component;
+mod router_link;
 mod session;
 mod xml;
 

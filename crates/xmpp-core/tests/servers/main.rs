@@ -3,18 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)] // a test may, and it starts its own clock
 
+mod jabberd2;
 mod prosody;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jabberd2::Jabberd2;
 use prosody::Prosody;
 use tokio::time::timeout;
 use xmpp_core::ext::carbons::{self, Direction, Unwrapped};
 use xmpp_core::sasl::Credentials;
+use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
 use xmpp_core::tokio::{
     ClientConfig, ComponentConfig, ConnectError, Connection, Event, NegotiationError, Outcome, ResumeState,
-    Tls,
+    RouterConfig, Tls,
 };
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{Element, Entropy, c2s, ns};
@@ -280,4 +283,89 @@ async fn components() {
     assert_eq!((body(&at_link.0), body(&at_alice.0)), ("hello".into(), "hi".into()));
     // On any kind of stream a stanza in memory is in jabber:client.
     assert!(at_link.0.has_ns(ns::CLIENT));
+}
+
+/// The next event of the link that is `wanted`.
+async fn from_link<T>(
+    link: &mut Connection,
+    control: &mut Control,
+    wanted: impl Fn(ControlEvent) -> Option<T>,
+) -> T {
+    let next = async {
+        loop {
+            match link.next().await {
+                Event::Stanza { element, .. } => {
+                    if let Some(found) = wanted(control.handle(element)) {
+                        return found;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), next).await.expect("in time")
+}
+
+async fn start(link: &mut Connection, control: &mut Control, jid: &str) -> SessionIds {
+    let jid = jid.parse().unwrap();
+    link.send(&control.start(&format!("start {jid}"), &jid));
+    from_link(link, control, |event| match event {
+        ControlEvent::Started { session, jid: bound, .. } if bound == jid => Some(session),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn sessions_of_many_users_over_a_router_link() {
+    let Some(server) = Jabberd2::start("sessions_of_many_users").await else { return };
+    let config = |secret: &str| RouterConfig::new("connector", secret.into(), Entropy::system().unwrap());
+    let error = Connection::router(server.connect().await, config("wrong")).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Negotiation(NegotiationError::Refused { .. })), "{error}");
+
+    let mut link = Connection::router(server.connect().await, config("componentsecret")).await.unwrap();
+    let mut control = Control::new("connector");
+    from_link(&mut link, &mut control, |event| {
+        (event == ControlEvent::DomainUp("lab.example".into())).then_some(())
+    })
+    .await;
+    let alice = start(&mut link, &mut control, "alice@lab.example/webex").await;
+    let bob = start(&mut link, &mut control, "bob@lab.example/webex").await;
+    for session in [&alice, &bob] {
+        link.send(&control.route(session, Element::bare("presence", ns::CLIENT)));
+    }
+    link.send(&control.route(&alice, message("bob@lab.example/webex", "hi")));
+    let heard = from_link(&mut link, &mut control, |event| match event {
+        ControlEvent::Stanza { session, stanza } if session == bob && is_message(&stanza) => Some(stanza),
+        _ => None,
+    })
+    .await;
+    assert_eq!((heard.attr("from"), body(&heard)), (Some("alice@lab.example/webex"), "hi".into()));
+
+    // Nobody serves this domain; the router gives the start back.
+    link.send(&control.start("nowhere", &"carol@elsewhere.example/webex".parse().unwrap()));
+    from_link(&mut link, &mut control, |event| {
+        (event == ControlEvent::Refused { request: "nowhere".into() }).then_some(())
+    })
+    .await;
+
+    // Somebody else binds the same resource.
+    let again = start(&mut link, &mut control, "bob@lab.example/webex").await;
+    assert_ne!(again, bob);
+    assert!(control.sessions().all(|session| *session != bob), "the first one was replaced");
+
+    // What is sent on a session that is over comes back.
+    link.send(&control.end(&alice));
+    from_link(&mut link, &mut control, |event| {
+        (event == ControlEvent::Ended { session: alice.clone() }).then_some(())
+    })
+    .await;
+    control.restore(alice.clone());
+    link.send(&control.route(&alice, message("bob@lab.example/webex", "too late")));
+    from_link(&mut link, &mut control, |event| match event {
+        ControlEvent::Bounced { session, stanza } if session == alice => Some(body(&stanza)),
+        _ => None,
+    })
+    .await;
+    link.close().await;
 }
