@@ -386,6 +386,12 @@ impl Hub {
         }
     }
 
+    /// What a stream has settled, or what came back by itself, is not answered by the edge any more.
+    fn forget_settled(&mut self) {
+        let router = &self.router;
+        self.in_flight.retain(|ticket, _| router.is_in_flight(*ticket));
+    }
+
     fn tell_directory(&self) {
         let directory = self.router.directory();
         self.order(Side::Jabber, Order::Directory(Arc::clone(&directory)));
@@ -418,6 +424,7 @@ impl Hub {
                 });
             }
             Request::Idle(reply) => {
+                self.forget_settled();
                 let idle = self.committing == 0
                     && self.intake.is_empty()
                     && self.answers.is_empty()
@@ -452,6 +459,9 @@ impl Hub {
     /// Whether a stop has come to its end: nothing accepted is uncommitted, nothing is in flight, and the
     /// receipts have had the time that the router takes to commit them.
     fn ended(&mut self) -> Option<Ended> {
+        if self.stopping.is_some() {
+            self.forget_settled();
+        }
         let stopping = self.stopping.as_mut()?;
         let now = Instant::now();
         let busy = self.committing > 0

@@ -68,7 +68,7 @@ pub(crate) struct Committing {
     releases: Vec<Vec<(EntryId, u64)>>,
     acks: BTreeMap<StreamId, u64>,
     asks: Vec<u64>,
-    attempts: Vec<Ticket>,
+    pub(crate) attempts: Vec<Ticket>,
     settled: Vec<ImpStreamId>,
 }
 

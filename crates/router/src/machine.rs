@@ -225,6 +225,15 @@ impl Router {
         Some(judge(party(sender)?, from, party(recipient)?, to))
     }
 
+    /// Whether a delivery is still with an edge. One that was settled by its stream, or given up, has no
+    /// answer to come.
+    #[must_use]
+    pub fn is_in_flight(&self, ticket: Ticket) -> bool {
+        self.deliveries.contains_key(&ticket)
+            || self.outgoing.attempts.contains(&ticket)
+            || self.committing.as_ref().is_some_and(|c| c.attempts.contains(&ticket))
+    }
+
     /// How many inputs wait for the batch in flight: beyond what the hub allows, it leaves its intake unread.
     #[must_use]
     pub fn uncommitted(&self) -> usize {
