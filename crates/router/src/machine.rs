@@ -258,8 +258,8 @@ impl Router {
         counters
     }
 
-    /// Whether nothing waits: no entry is unfinished, nothing is uncommitted, every wanted session has
-    /// settled, and nobody who has a socket is behind.
+    /// Whether nothing waits: everybody is known, no entry is unfinished, nothing is uncommitted, every wanted
+    /// session has settled, and nobody who has a socket is behind.
     #[must_use]
     pub fn idle(&self) -> bool {
         let settled = |person: &PersonId| {
@@ -270,7 +270,8 @@ impl Router {
         let caught_up = |person: &PersonId| {
             !self.holds.is_behind(person) || self.directory.by_person(person).is_none_or(|p| !p.token)
         };
-        self.out.is_empty()
+        self.directory.is_complete()
+            && self.out.is_empty()
             && self.intake.is_empty()
             && self.committing.is_none()
             && self.outgoing.is_empty()
