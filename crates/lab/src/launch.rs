@@ -215,7 +215,7 @@ impl Lab {
         ctx.spawn(control::serve(Arc::clone(&control), control_door));
         let lab = Self { ctx: Arc::clone(ctx), control, endpoints, _state: state };
         jabber::start(ctx, jabber_port, SIGNED_IN);
-        lab.sign_in(client_tls).await?;
+        lab.sign_in(&cloud, client_tls).await?;
         if ctx.options.stand_ins {
             lab.publish_endpoints()?;
         }
@@ -223,7 +223,7 @@ impl Lab {
     }
 
     /// Gives everybody their clients and signs them in.
-    async fn sign_in(&self, tls: Arc<rustls::ClientConfig>) -> Result<(), LabError> {
+    async fn sign_in(&self, cloud: &Cloud, tls: Arc<rustls::ClientConfig>) -> Result<(), LabError> {
         let discovery = format!("{}/u2c/api/v1", self.endpoints.cloud);
         let discovery = discovery.parse().map_err(|error| io::Error::other(format!("{error}")))?;
         let reach = Reach { discovery, tls };
@@ -233,7 +233,8 @@ impl Lab {
             let failed = |error| LabError::Puppet(user.name.clone(), error);
             let at_once = index < named + SIGNED_IN;
             if !person.pending {
-                let app = WebexApp::new(&self.ctx, person.clone(), reach.clone(), user.refresh_token.clone());
+                let app =
+                    WebexApp::new(&self.ctx, person.clone(), reach.clone(), cloud.issue_to_puppet(&person));
                 let app = app.map_err(failed)?;
                 if at_once {
                     app.sign_in().await.map_err(failed)?;

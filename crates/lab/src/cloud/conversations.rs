@@ -316,23 +316,15 @@ impl Cloud {
             return Err(bad("A conversation of two needs two participants."));
         }
         let now = self.ctx.clock.now();
-        if direct {
-            let ids: Vec<&String> = members.iter().collect();
-            let state = self.state();
-            if let Some(found) = state.conversations.direct(ids[0], ids[1]) {
-                if self.ctx.faults.is_on("create-conflict") {
-                    return Err(Answer::error(
-                        StatusCode::CONFLICT,
-                        1_409_001,
-                        "The conversation exists already.",
-                    ));
-                }
-                let json = self.conversation_json(found, &me.person_id, Shown::MEMBERS, now);
-                return Ok(Answer::ok(&Value::Object(json)));
-            }
+        if direct && let Some(there) = self.there_already(&self.state(), &me, &members, now) {
+            return there;
         }
         let relayed = self.relay(&body, &me)?;
         let mut state = self.state();
+        // Somebody may have been quicker while the key service was asked.
+        if direct && let Some(there) = self.there_already(&state, &me, &members, now) {
+            return there;
+        }
         let (answer, events) = self.create(&mut state, &me, &body, tags, &members, relayed.as_ref(), now);
         drop(state);
         self.announce(events);
@@ -346,6 +338,24 @@ impl Cloud {
             self.store_activity(&me, None, &id, post.clone())?;
         }
         Ok(Answer::json(StatusCode::CREATED, &Value::Object(answer)))
+    }
+
+    /// The answer to making a 1:1 that exists: it is shown, or said to be in the way.
+    fn there_already(
+        &self,
+        state: &State,
+        me: &Person,
+        members: &BTreeSet<String>,
+        now: Time,
+    ) -> Option<Handled> {
+        let (one, other) = (members.first()?, members.last()?);
+        let found = state.conversations.direct(one, other)?;
+        if self.ctx.faults.is_on("create-conflict") {
+            let text = "The conversation exists already.";
+            return Some(Err(Answer::error(StatusCode::CONFLICT, 1_409_001, text)));
+        }
+        let json = self.conversation_json(found, &me.person_id, Shown::MEMBERS, now);
+        Some(Ok(Answer::ok(&Value::Object(json))))
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one part of the request, already judged")]

@@ -75,9 +75,11 @@ impl Cloud {
                 "eventType": "encryption.kms_message",
                 "encryption": {"kmsMessages": [message]},
             }));
-            // A refusal that names no device goes to all of the asking person's.
-            let named = device.rsplit_once("/devices/").map(|(_, id)| id.to_owned());
-            let ids = named.map_or_else(|| self.state().devices.of(&me.name), |id| vec![id]);
+            // A refusal may name no device, and then goes to all of the asking person's; it never goes to somebody else.
+            let mut ids = self.state().devices.of(&me.name);
+            if let Some((_, named)) = device.rsplit_once("/devices/") {
+                ids.retain(|id| id == named);
+            }
             for id in ids {
                 self.notify_device(&id, None, Arc::clone(&data), now.plus(delay));
             }

@@ -9,6 +9,7 @@ mod conversations;
 mod devices;
 mod encryption;
 mod files;
+mod listing;
 mod mercury;
 mod people;
 mod spoil;

@@ -51,7 +51,7 @@ pub(crate) const MORE_FAULTS: &[Kind] = &[
     Kind { name: "unauthorized", explanation: "A valid token is refused with 401.", unkind: false },
     Kind {
         name: "revoke",
-        explanation: "All tokens of whoever asks something are revoked; puppets' have been used by then.",
+        explanation: "Whoever asks something loses all tokens, but for those of the built-in client.",
         unkind: false,
     },
     Kind { name: "device-limit", explanation: "A person counts as having too many devices.", unkind: false },

@@ -44,6 +44,8 @@ struct Issued {
     bearer: Bearer,
     scope: String,
     expires: Time,
+    /// A built-in person's client has it, which no fault touches.
+    puppet: bool,
 }
 
 /// A device grant: asked for, perhaps allowed by a person, perhaps fetched.
@@ -72,7 +74,14 @@ pub(crate) struct Pair {
 
 impl Tokens {
     /// Issues a pair. The access token has three parts, the last the organization; its number rises with every issue.
-    pub(crate) fn issue(&mut self, bearer: Bearer, org_id: &str, scope: &str, now: Time) -> Pair {
+    pub(crate) fn issue(
+        &mut self,
+        bearer: Bearer,
+        org_id: &str,
+        scope: &str,
+        now: Time,
+        puppet: bool,
+    ) -> Pair {
         self.issued += 1;
         let name = match &bearer {
             Bearer::Person(name) => name.as_str(),
@@ -81,7 +90,7 @@ impl Tokens {
         };
         let access = format!("lab_{name}.{}_{org_id}", self.issued);
         let refresh = format!("lab-refresh-{name}-{}", self.issued);
-        let issued = |expires| Issued { bearer: bearer.clone(), scope: scope.to_owned(), expires };
+        let issued = |expires| Issued { bearer: bearer.clone(), scope: scope.to_owned(), expires, puppet };
         self.access.insert(access.clone(), issued(now.plus(ACCESS)));
         self.refresh.insert(refresh.clone(), issued(now.plus(REFRESH)));
         Pair { access, refresh }
@@ -91,9 +100,9 @@ impl Tokens {
         self.access.get(token).filter(|issued| issued.expires > now)
     }
 
-    /// Takes every token of a person away.
+    /// Takes every token of a person away, but for those of the built-in client.
     pub(crate) fn revoke_all(&mut self, name: &str) {
-        let of = |issued: &Issued| issued.bearer == Bearer::Person(name.to_owned());
+        let of = |issued: &Issued| !issued.puppet && issued.bearer == Bearer::Person(name.to_owned());
         self.access.retain(|_, issued| !of(issued));
         self.refresh.retain(|_, issued| !of(issued));
     }
@@ -167,13 +176,13 @@ impl Cloud {
             && state.devices.owner(&asker.device) == Some(name.as_str())
     }
 
-    fn token_answer(&self, bearer: Bearer, scope: &str) -> Answer {
+    fn token_answer(&self, call: &Call, bearer: Bearer, scope: &str) -> Answer {
         let org_id = match &bearer {
             Bearer::Person(name) => self.ctx.people.by_name(name).map(|person| person.org_id),
             Bearer::Machine | Bearer::Admin => None,
         };
         let org_id = org_id.unwrap_or_else(|| ORG_ID.to_owned());
-        let pair = self.state().tokens.issue(bearer, &org_id, scope, self.ctx.clock.now());
+        let pair = self.state().tokens.issue(bearer, &org_id, scope, self.ctx.clock.now(), call.is_puppet());
         Answer::ok(&json!({
             "access_token": pair.access,
             "token_type": "Bearer",
@@ -201,14 +210,14 @@ impl Cloud {
             "refresh_token" => {
                 let found = self.state().tokens.refresh.get(field("refresh_token")).cloned();
                 match found.filter(|issued| issued.expires > now) {
-                    Some(issued) => Ok(self.token_answer(issued.bearer, &issued.scope)),
+                    Some(issued) => Ok(self.token_answer(call, issued.bearer, &issued.scope)),
                     None => {
                         Err(refused("invalid_grant", "The refresh token is unknown, expired or revoked."))
                     }
                 }
             }
-            EXCHANGE => self.exchange(&field),
-            "client_credentials" => Ok(self.token_answer(Bearer::Machine, "webexsquare:admin")),
+            EXCHANGE => self.exchange(call, &field),
+            "client_credentials" => Ok(self.token_answer(call, Bearer::Machine, "webexsquare:admin")),
             SCOPE_REDUCTION => {
                 let wide = self.state().tokens.valid(field("token"), now).cloned();
                 let wide = wide.ok_or_else(|| refused("invalid_grant", "The token is not valid."))?;
@@ -217,14 +226,14 @@ impl Cloud {
                 if scope.is_empty() {
                     return Err(refused("invalid_scope", "The token has none of these scopes."));
                 }
-                Ok(self.token_answer(wide.bearer, &scope.join(" ")))
+                Ok(self.token_answer(call, wide.bearer, &scope.join(" ")))
             }
             _ => Err(refused("unsupported_grant_type", "This grant is not offered.")),
         }
     }
 
     /// The lab's own form of RFC 8693: the machine account becomes a person of its organization.
-    fn exchange<'a>(&self, field: &dyn Fn(&str) -> &'a str) -> Handled {
+    fn exchange<'a>(&self, call: &Call, field: &dyn Fn(&str) -> &'a str) -> Handled {
         if field("subject_token_type") != "urn:lab:person" || field("actor_token_type") != ACCESS_TOKEN_TYPE {
             return Err(refused("invalid_request", "The token types are not those of this exchange."));
         }
@@ -233,7 +242,7 @@ impl Cloud {
         }
         match self.ctx.people.by_id(field("subject_token")) {
             Some(person) if person.org_id == ORG_ID && !person.pending && !person.bot => {
-                Ok(self.token_answer(Bearer::Person(person.name), SCOPES))
+                Ok(self.token_answer(call, Bearer::Person(person.name), SCOPES))
             }
             _ => Err(refused("invalid_grant", "The subject is nobody for whom a token can be given.")),
         }
@@ -312,7 +321,7 @@ impl Cloud {
             grants.remove(field("device_code"));
             name
         };
-        Ok(self.token_answer(Bearer::Person(allowed), SCOPES))
+        Ok(self.token_answer(call, Bearer::Person(allowed), SCOPES))
     }
 
     /// A pair for one of the accounts that the endpoints document names.
@@ -322,7 +331,13 @@ impl Cloud {
             Bearer::Machine => "webexsquare:admin",
             Bearer::Admin => "spark-admin:people_read",
         };
-        self.state().tokens.issue(bearer, org_id, scope, self.ctx.clock.now())
+        self.state().tokens.issue(bearer, org_id, scope, self.ctx.clock.now(), false)
+    }
+
+    /// The refresh token of a built-in person's client.
+    pub(crate) fn issue_to_puppet(&self, person: &Person) -> String {
+        let bearer = Bearer::Person(person.name.clone());
+        self.state().tokens.issue(bearer, &person.org_id, SCOPES, self.ctx.clock.now(), true).refresh
     }
 }
 

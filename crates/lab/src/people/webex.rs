@@ -4,6 +4,8 @@
 //! leaving repeats out. What happened while it was signed out it reads from listings, as the real one does.
 
 mod keys;
+mod raw;
+mod share;
 mod socket;
 
 use std::{
@@ -12,13 +14,10 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Method, Request, Response, StatusCode, header};
+use http::StatusCode;
 use kms_client::{jose::jwe, message, uri::KeyUri};
-use ring::aead;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 use webex_api::{
@@ -29,10 +28,11 @@ use webex_api::{
     client::{self, Http, HttpConfig},
     conversation::{self, Conversation},
     device::{self, Device},
-    endpoint::{Context, Destination, Endpoint},
+    endpoint::{Destination, Endpoint},
     typing::{State, Typing},
 };
 
+use self::raw::Raw;
 use super::{Act, Nobody, Person, Puppet, PuppetError, What};
 use crate::{
     clock::Time,
@@ -490,66 +490,6 @@ impl WebexApp {
         let conversation = self.conversation_with(line, to).await?;
         conversation.target().ok_or_else(|| failed("the conversation has no address"))
     }
-
-    /// Seals a file with a key of its own, uploads it, and posts the reference sealed with the conversation's key.
-    async fn share(&self, line: &Line, act: &Act) -> Result<(), PuppetError> {
-        let plain = STANDARD
-            .decode(&act.base64)
-            .map_err(|_| PuppetError::Unsupported("the content is not base64"))?;
-        let target = self.target_with(line, act.recipient()).await?;
-        let (key, iv): ([u8; 32], [u8; 12]) = (self.ctx.rng.bytes(), self.ctx.rng.bytes());
-        let aad = self.ctx.clock.now().rfc3339();
-        let mut bytes = plain;
-        let cipher =
-            aead::UnboundKey::new(&aead::AES_256_GCM, &key).map_err(|_| failed("the key is unusable"))?;
-        let tag = aead::LessSafeKey::new(cipher)
-            .seal_in_place_separate_tag(
-                aead::Nonce::assume_unique_for_key(iv),
-                aead::Aad::from(aad.as_bytes()),
-                &mut bytes,
-            )
-            .map_err(|_| failed("the file cannot be sealed"))?;
-        let address = |url: &Value| {
-            url.as_str().and_then(|url| url.parse::<Url>().ok()).ok_or_else(|| failed("no address"))
-        };
-        let send = |raw: Raw| self.send(line, raw);
-        let space = send(Raw::at(Method::PUT, target.url.join(["space"]), json!({}))).await?;
-        let session = address(&space["spaceUrl"])?.join(["upload_sessions"]);
-        let size = bytes.len();
-        let session = json_post(session, json!({"fileSize": size, "uploadProtocol": "content-length"}));
-        let session = send(session).await?;
-        send(Raw { method: Method::PUT, at: At::Url(address(&session["uploadUrl"])?), body: bytes.into() })
-            .await?;
-        let done = send(json_post(address(&session["finishUploadUrl"])?, json!({"fileSize": size}))).await?;
-        let url = done["downloadUrl"].clone();
-        let b64 = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
-        let reference = json!({
-            "enc": "A256GCM", "key": b64(&key), "iv": b64(&iv), "aad": aad, "loc": url, "tag": b64(tag.as_ref()),
-        });
-        let name = self.sealed(line, &target, &act.name).await?;
-        let reference = self.sealed(line, &target, &reference.to_string()).await?;
-        let activity = json!({
-            "objectType": "activity",
-            "verb": "share",
-            "clientTempId": self.ctx.rng.uuid(),
-            "encryptionKeyUrl": name.key,
-            "actor": {"objectType": "person", "id": self.me.person_id, "entryUUID": self.me.person_id},
-            "target": {"objectType": "conversation", "id": target.id.as_str(), "url": target.url.as_str()},
-            "object": {
-                "objectType": "content",
-                "contentCategory": "documents",
-                "files": {"items": [{
-                    "objectType": "file",
-                    "displayName": name.display_name,
-                    "fileSize": size,
-                    "mimeType": "application/octet-stream",
-                    "url": url,
-                    "scr": reference.display_name,
-                }]},
-            },
-        });
-        send(json_post(target.url.join(["content"]), activity)).await.map(drop)
-    }
 }
 
 impl Puppet for Arc<WebexApp> {
@@ -573,71 +513,5 @@ impl Puppet for Arc<WebexApp> {
 impl std::fmt::Debug for WebexApp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "WebexApp({})", self.client)
-    }
-}
-
-/// A request that the typed endpoints do not have, with JSON as its answer.
-struct Raw {
-    method: Method,
-    at: At,
-    body: Bytes,
-}
-
-enum At {
-    Below(Service, &'static str),
-    Url(Url),
-}
-
-impl Raw {
-    /// An event of the own presence.
-    fn presence(event: Value) -> Self {
-        let at = At::Below(Service::Apheleia, "events");
-        Self { method: Method::POST, at, body: event.to_string().into() }
-    }
-
-    fn at(method: Method, url: Url, body: Value) -> Self {
-        Self { method, at: At::Url(url), body: body.to_string().into() }
-    }
-}
-
-fn json_post(url: Url, body: Value) -> Raw {
-    Raw::at(Method::POST, url, body)
-}
-
-impl Endpoint for Raw {
-    type Response = Value;
-
-    fn destination(&self) -> Destination<'_> {
-        match &self.at {
-            At::Below(service, _) => Destination::Service(*service),
-            At::Url(url) => Destination::Address(url),
-        }
-    }
-
-    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
-        let url = match &self.at {
-            At::Below(_, path) => context.base.join([*path]),
-            At::Url(url) => url.clone(),
-        };
-        let mut builder = Request::builder()
-            .method(self.method)
-            .uri(url.as_str())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("trackingid", context.tracking_id.as_str());
-        if let Some(token) = context.token {
-            builder = builder.header(header::AUTHORIZATION, token.to_header());
-        }
-        builder.body(self.body).map_err(ApiError::Request)
-    }
-
-    fn from_http(response: Response<Bytes>) -> Result<Value, ApiError> {
-        let status = response.status();
-        if !status.is_success() {
-            return Err(ApiError::from_status(status, response.headers(), response.body()));
-        }
-        if response.body().is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(response.body()).map_err(ApiError::Body)
     }
 }
