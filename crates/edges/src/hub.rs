@@ -134,6 +134,8 @@ pub struct Hub {
     last_ask: u64,
     /// Bytes that may still be written; `None`: not bounded.
     room: Option<u64>,
+    /// When to ask for the room again, while there is none.
+    room_again: Instant,
     run: u32,
     stopping: Option<Stopping>,
 }
@@ -190,6 +192,7 @@ impl Hub {
             asks: BTreeMap::new(),
             last_ask: 0,
             room,
+            room_again: Instant::now(),
             run: found.run,
             stopping: None,
         };
@@ -223,14 +226,14 @@ impl Hub {
                 self.router.handle_timeout(now);
                 continue;
             }
-            let until_deadline = deadline.map(|due| millis(due.since(now)));
+            let due = deadline.map(|due| Instant::now() + millis(due.since(now)));
             let (accepting, next_look) = (self.accepting(), self.next_look());
             tokio::select! {
                 biased;
                 answer = self.keeper.answer() => self.stored(answer?),
                 Some(inbound) = self.answers.recv() => self.take_answer(inbound),
                 Some(request) = self.requests.recv() => self.serve(request),
-                () = wait(until_deadline), if until_deadline.is_some() => {}
+                () = wait(due), if due.is_some() => {}
                 Some(inbound) = self.intake.recv(), if accepting => self.take(inbound),
                 () = wait(next_look) => self.look(),
             }
@@ -244,17 +247,16 @@ impl Hub {
     }
 
     /// When the loop has to look again although nobody speaks.
-    fn next_look(&self) -> Option<Duration> {
-        let stopping = self.stopping.as_ref().map(|stopping| {
-            let until =
-                stopping.quiet.map_or(stopping.until, |quiet| stopping.until.min(quiet + self.linger()));
-            until.saturating_duration_since(Instant::now())
+    fn next_look(&self) -> Option<Instant> {
+        let stopped = self.stopping.as_ref().map(|stopping| {
+            stopping.quiet.map_or(stopping.until, |quiet| stopping.until.min(quiet + self.linger()))
         });
-        stopping.or((self.room == Some(0)).then_some(ROOM_AGAIN))
+        stopped.or((self.room == Some(0)).then_some(self.room_again))
     }
 
     fn look(&mut self) {
         if self.room == Some(0) {
+            self.room_again = Instant::now() + ROOM_AGAIN;
             self.keeper.ask(Question::Room);
         }
     }
@@ -521,10 +523,10 @@ fn millis(n: i64) -> Duration {
     Duration::from_millis(u64::try_from(n).unwrap_or(0))
 }
 
-/// Waits so long; without a time, for ever.
-async fn wait(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
+/// Waits until then; without a time, for ever.
+async fn wait(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc as gate;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,6 +31,7 @@ struct Witness {
     log: Arc<Mutex<Vec<String>>>,
     gate: Option<gate::Receiver<()>>,
     fails: bool,
+    room: Arc<AtomicU64>,
 }
 
 impl Storage for Witness {
@@ -54,11 +56,16 @@ impl Storage for Witness {
     fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
         self.inner.entry(id)
     }
+
+    fn room(&self) -> Option<u64> {
+        Some(self.room.load(Relaxed))
+    }
 }
 
 struct World {
     opened: Opened,
     log: Arc<Mutex<Vec<String>>>,
+    room: Arc<AtomicU64>,
 }
 
 fn settings() -> Settings {
@@ -79,9 +86,10 @@ fn settings() -> Settings {
 fn world(keeping: Keeping, gate: Option<gate::Receiver<()>>, fails: bool) -> World {
     let log = Arc::new(Mutex::new(Vec::new()));
     let inner = MemoryStorage::new(Tagger::new(b"organization", &[]));
-    let storage = Witness { inner, log: Arc::clone(&log), gate, fails };
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let storage = Witness { inner, log: Arc::clone(&log), gate, fails, room: Arc::clone(&room) };
     let opened = Hub::open(settings(), Box::new(storage), keeping, Clock::starting_at(START)).unwrap();
-    World { opened, log }
+    World { opened, log, room }
 }
 
 fn person(name: &str) -> PersonId {
@@ -156,7 +164,7 @@ async fn acknowledged(jabber: &mut tokio::sync::mpsc::UnboundedReceiver<Order>, 
 
 #[tokio::test(start_paused = true)]
 async fn an_input_is_acknowledged_after_its_commit_and_delivered_after_it_too() {
-    let World { mut opened, log } = world(Keeping::Inline, None, false);
+    let World { mut opened, log, .. } = world(Keeping::Inline, None, false);
     let hub = tokio::spawn(opened.hub.run());
     for inbound in people() {
         assert!(opened.port.take(inbound).await);
@@ -202,7 +210,7 @@ async fn a_failed_commit_ends_the_hub_and_nothing_of_it_was_told_to_anybody() {
 #[tokio::test]
 async fn what_waits_while_the_store_works_becomes_one_commit() {
     let (open, gate) = gate::channel();
-    let World { mut opened, log } = world(Keeping::Thread, Some(gate), false);
+    let World { mut opened, log, .. } = world(Keeping::Thread, Some(gate), false);
     let hub = tokio::spawn(opened.hub.run());
     for inbound in people().into_iter().chain((1..=50).map(says)) {
         assert!(opened.port.take(inbound).await);
@@ -223,7 +231,7 @@ async fn what_waits_while_the_store_works_becomes_one_commit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_commits_what_was_accepted_and_waits_for_deliveries() {
-    let World { mut opened, log } = world(Keeping::Inline, None, false);
+    let World { mut opened, log, .. } = world(Keeping::Inline, None, false);
     let hub = tokio::spawn(opened.hub.run());
     for inbound in people() {
         opened.port.take(inbound).await;
@@ -280,6 +288,31 @@ async fn a_stop_does_not_wait_for_ever() {
     opened.handle.stop(true).await;
     assert_eq!(hub.await.unwrap().unwrap(), Ended::Unanswered(1));
     assert_eq!(asked.elapsed().as_secs(), settings().grace.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn below_the_floor_of_free_space_only_what_was_taken_goes_on() {
+    let World { mut opened, room, .. } = world(Keeping::Inline, None, false);
+    let hub = tokio::spawn(opened.hub.run());
+    for inbound in people() {
+        opened.port.take(inbound).await;
+    }
+    room.store(0, Relaxed);
+    opened.port.take(says(1)).await;
+    let ticket = loop {
+        if let Order::Deliver(delivery) = opened.webex.recv().await.unwrap() {
+            break delivery.ticket;
+        }
+    };
+    opened.port.take(says(2)).await;
+    opened.port.answer(Inbound::Receipt(ticket, delivered(1)));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let status = opened.handle.status().await.unwrap();
+    assert_eq!((status.room, status.intake, status.router.delivered), (Some(0), 1, 1));
+    room.store(1 << 30, Relaxed);
+    acknowledged(&mut opened.jabber, 2).await;
+    opened.handle.stop(false).await;
+    hub.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
