@@ -297,15 +297,18 @@ async fn below_the_floor_of_free_space_only_what_was_taken_goes_on() {
     for inbound in people() {
         opened.port.take(inbound).await;
     }
-    room.store(0, Relaxed);
     opened.port.take(says(1)).await;
     let ticket = loop {
         if let Order::Deliver(delivery) = opened.webex.recv().await.unwrap() {
             break delivery.ticket;
         }
     };
-    opened.port.take(says(2)).await;
+    room.store(0, Relaxed);
     opened.port.answer(Inbound::Receipt(ticket, delivered(1)));
+    while opened.handle.status().await.unwrap().room != Some(0) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    opened.port.take(says(2)).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let status = opened.handle.status().await.unwrap();
     assert_eq!((status.room, status.intake, status.router.delivered), (Some(0), 1, 1));
