@@ -167,6 +167,21 @@ impl Lab {
         })
     }
 
+    /// Where the connector of this lab shows its status, as its settings say.
+    ///
+    /// # Panics
+    /// The settings do not say so.
+    #[must_use]
+    pub fn connector_status(&self) -> String {
+        let file = self.endpoint("connector_config");
+        let settings = std::fs::read_to_string(file).expect("the lab writes the settings");
+        let listen = settings
+            .split_once("[status]")
+            .and_then(|(_, rest)| rest.split_once("listen = \"")?.1.split_once('"'))
+            .unwrap_or_else(|| panic!("{file} says no status address"));
+        format!("http://{}", listen.0)
+    }
+
     /// The folder with its log and state.
     #[must_use]
     pub fn folder(&self) -> &Path {

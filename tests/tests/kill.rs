@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Chance, Connector, Lab, Scratch, Traffic, Verdict, conversation};
+use tests::{Chance, Connector, Lab, Scratch, Traffic, Verdict, conversation, wait_for_status};
 
 /// How often the connector dies.
 const KILLS: usize = 20;
@@ -32,7 +32,10 @@ fn killed(lab: &Lab, env: &[(&str, &str)], seed: u64) -> Verdict {
     let voices = [conversation(alice, bob), conversation(alice, erin), conversation(bob, gina)].concat();
 
     let mut connector = Connector::start(lab, env);
-    assert!(lab.wait_idle(Duration::from_secs(60)), "the connector does not come up");
+    // The lab counts the connector in from the first answer of its status page on.
+    let up = wait_for_status(&lab.connector_status(), Duration::from_secs(60))
+        && lab.wait_idle(Duration::from_secs(60));
+    assert!(up, "the connector does not come up: see {}", lab.folder().display());
     let began = Instant::now();
     let traffic = Traffic::start(lab.endpoint("control"), &voices, (40, 400), seed);
     let mut lives = Vec::new();
