@@ -7,7 +7,7 @@ mod traffic;
 
 pub use http::{get, post};
 pub use process::{Connector, Lab, Scratch, connector_binary};
-pub use traffic::{Chance, Traffic, Verdict, Voice, conversation, wait_for_status};
+pub use traffic::{Chance, Traffic, Verdict, Voice, carried, conversation, wait_for_status};
 
 use std::time::{Duration, Instant};
 

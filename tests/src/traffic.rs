@@ -1,6 +1,6 @@
 //! Two-way traffic between the lab's people, and the count of what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,6 +187,18 @@ impl fmt::Display for Verdict {
         }
         Ok(())
     }
+}
+
+/// How many sights there are so far of messages in the network in which they were not written: what the
+/// connector has carried.
+#[must_use]
+pub fn carried(control: &str, voices: &[Voice]) -> usize {
+    let clients: BTreeSet<String> = voices.iter().flat_map(Voice::audience).collect();
+    let foreign = |client: &str| {
+        let other = if client.ends_with("/jabber") { "/webex to " } else { "/jabber to " };
+        texts_of(control, client).iter().filter(|text| text.contains(other)).count()
+    };
+    clients.iter().map(|client| foreign(client)).sum()
 }
 
 /// The texts of all messages that a client has shown, in order.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Chance, Connector, Lab, Scratch, Traffic, Verdict, conversation, wait_for_status};
+use tests::{Chance, Connector, Lab, Scratch, Traffic, Verdict, carried, conversation, wait_for_status};
 
 /// How often the connector dies.
 const KILLS: usize = 20;
@@ -47,13 +47,14 @@ fn killed(lab: &Lab, env: &[(&str, &str)], seed: u64) -> Verdict {
         lives.push(life.as_millis());
         connector = Connector::start(lab, env);
     }
+    let between = carried(lab.endpoint("control"), &voices);
     std::thread::sleep(Duration::from_secs(1));
     let said = traffic.stop();
     let silent = Instant::now();
     assert!(lab.wait_idle(Duration::from_secs(120)), "it does not come to rest");
     let verdict = Verdict::of(lab.endpoint("control"), &said);
     println!(
-        "{KILLS} kills after {lives:?} ms (seed {seed}), {:.1} s of traffic, at rest {:.1} s later: {verdict}",
+        "{KILLS} kills after {lives:?} ms (seed {seed}), {:.1} s of traffic, {between} sights carried until then, at rest {:.1} s later: {verdict}",
         (silent - began).as_secs_f32(),
         silent.elapsed().as_secs_f32(),
     );
