@@ -35,6 +35,8 @@ const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1000;
 /// More pages than this are no listing.
 const MOST_PAGES: usize = 10_000;
+/// So often a conversation may be refused before it is left out.
+const REFUSALS: u32 = 4;
 /// What is older is not carried.
 const REACH: Duration = Duration::from_secs(72 * 60 * 60);
 
@@ -45,6 +47,13 @@ enum ListError {
     Cloud(#[from] CloudError),
     #[error("the listing does not end")]
     Endless,
+    /// A conversation that is listed and may not be read.
+    #[error("{conversation} is listed, but not to be read")]
+    Closed {
+        conversation: Url,
+        #[source]
+        source: CloudError,
+    },
     #[error("the hub has stopped")]
     Stopped,
 }
@@ -53,10 +62,12 @@ enum ListError {
 pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
     tokio::time::sleep_until(task.begin).await;
     let mut backoff = side.backoff();
+    let mut closed: BTreeMap<Url, u32> = BTreeMap::new();
     loop {
         let permit = side.listings.acquire().await.expect("the semaphore is never closed");
         let start = side.cloud.now();
-        let listed = list(side, &task, start).await;
+        let given_up = |url: &Url| closed.get(url).is_some_and(|refusals| *refusals >= REFUSALS);
+        let listed = list(side, &task, start, &given_up).await;
         drop(permit);
         match listed {
             Ok(()) => {
@@ -70,6 +81,9 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
                     ListError::Cloud(CloudError::Limited { after, .. }) => *after,
                     _ => backoff.pause(side.generator.number()),
                 };
+                if let ListError::Closed { conversation, .. } = &error {
+                    *closed.entry(conversation.clone()).or_default() += 1;
+                }
                 tracing::warn!(person = %task.person, %error, "catch-up goes on later");
                 tokio::time::sleep(wait).await;
             }
@@ -78,13 +92,18 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
 }
 
 /// One whole listing: all clusters, all pages, all conversations that moved.
-async fn list(side: &Side, task: &Task, start: Time) -> Result<(), ListError> {
+async fn list(
+    side: &Side,
+    task: &Task,
+    start: Time,
+    given_up: &(dyn Fn(&Url) -> bool + Sync),
+) -> Result<(), ListError> {
     let since = task.cursor.max(start.before(REACH));
     // Younger ones come by the socket, and in order; a listing may lack one and show the next.
     let until = start.before(side.times.visibility).max(task.seen);
     let mut clusters = VecDeque::from([None]);
     let mut asked: BTreeSet<Url> = BTreeSet::new();
-    let mut read: BTreeSet<String> = BTreeSet::new();
+    let mut read: BTreeSet<Url> = BTreeSet::new();
     while let Some(cluster) = clusters.pop_front() {
         let mut page = Some(List::First { cluster, since: Some(Timestamp(since.0)) });
         let mut pages = 0;
@@ -101,16 +120,11 @@ async fn list(side: &Side, task: &Task, start: Time) -> Result<(), ListError> {
             }
             page = listed.next.map(List::Next);
             for conversation in &listed.conversations {
-                let known = conversation.url.as_ref().map_or_else(String::new, |url| url.to_string());
-                if !conversation.is_direct() || !read.insert(known) {
-                    continue;
-                }
-                match one(side, task, conversation, since, until).await {
-                    Err(ListError::Cloud(error)) if is_gone(&error) => {
-                        tracing::warn!(person = %task.person, conversation = %conversation.id, %error,
-                            "listed, but not to be read");
-                    }
-                    read => read?,
+                let Some(url) = conversation.url.as_ref().filter(|url| !given_up(url)) else { continue };
+                if conversation.is_direct() && read.insert(url.clone()) {
+                    one(side, task, conversation, url, since, until)
+                        .await
+                        .map_err(|error| closed(url, error))?;
                 }
             }
         }
@@ -118,7 +132,17 @@ async fn list(side: &Side, task: &Task, start: Time) -> Result<(), ListError> {
     Ok(())
 }
 
-/// A conversation that the person may not read will never be read: the others must not wait for it.
+/// A conversation that the person may not read will never be read: after some tries the others must not wait
+/// for it any more.
+fn closed(conversation: &Url, error: ListError) -> ListError {
+    match error {
+        ListError::Cloud(source) if is_gone(&source) => {
+            ListError::Closed { conversation: conversation.clone(), source }
+        }
+        other => other,
+    }
+}
+
 fn is_gone(error: &CloudError) -> bool {
     let status = error.api().and_then(webex_api::ApiError::status);
     status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
@@ -129,10 +153,10 @@ async fn one(
     side: &Side,
     task: &Task,
     conversation: &Conversation,
+    url: &Url,
     since: Time,
     until: Time,
 ) -> Result<(), ListError> {
-    let Some(url) = &conversation.url else { return Ok(()) };
     side.conversations.saw(conversation);
     let reading = Reading {
         socket: &task.person,

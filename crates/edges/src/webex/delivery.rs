@@ -106,7 +106,10 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             Err(Refusal::ReadAgain(_)) if !last => {
                 side.conversations.forget(&pair.sender, &pair.recipient);
             }
-            Err(Refusal::ReadAgain(reason)) => return Outcome::Wedged(reason),
+            Err(Refusal::ReadAgain(outcome)) => {
+                side.conversations.forget(&pair.sender, &pair.recipient);
+                return outcome;
+            }
         }
     }
     Outcome::Later { cause: Cause::Kms, after: None }
@@ -116,7 +119,12 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
 async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link>, Outcome> {
     let asker = if side.cloud.covers(&pair.via) { &pair.via } else { &pair.sender };
     let other = if *asker == pair.sender { &pair.recipient } else { &pair.sender };
-    let found = side.conversations.find(&side.cloud, asker, other).await.map_err(not_found)?;
+    let find = || side.conversations.find(&side.cloud, asker, other);
+    // A conversation is made before anything is posted to it: that there should be none is asked twice.
+    let mut found = find().await.map_err(not_found)?;
+    if found.is_none() {
+        found = find().await.map_err(not_found)?;
+    }
     let Some(direct) = found else { return Ok(None) };
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
@@ -175,8 +183,8 @@ async fn prepare(
 /// Why a POST was not carried out.
 enum Refusal {
     Outcome(Outcome),
-    /// What we know of the conversation may be out of date; if it is not, this is final.
-    ReadAgain(Box<str>),
+    /// What we know of the conversation may be out of date; if it is not, this comes of it.
+    ReadAgain(Outcome),
 }
 
 async fn post(
@@ -201,12 +209,16 @@ async fn post(
             return Refusal::Outcome(Outcome::Unknown);
         }
         let Some(api) = error.api() else { return Refusal::Outcome(later(&error)) };
+        let cause = Cause::Conversation(ConversationId::new(target.url.as_str()));
         match (api.fate(), api.status().map(|status| status.as_u16())) {
-            (Fate::NewKey, _) => Refusal::ReadAgain("the conversation's key changes again and again".into()),
+            // A key that changes again and again, or a conversation that was found and is not there: the
+            // cloud does not agree with itself yet.
+            (Fate::NewKey, _) | (_, Some(404)) => Refusal::ReadAgain(Outcome::Later { cause, after: None }),
             // Something is there already: perhaps this very post.
             (_, Some(409)) => Refusal::Outcome(Outcome::Unknown),
             (Fate::Refused, Some(status)) => {
-                Refusal::ReadAgain(format!("the conversation service answered {status}").into())
+                let reason = format!("the conversation service answered {status}");
+                Refusal::ReadAgain(Outcome::Wedged(reason.into()))
             }
             _ => Refusal::Outcome(later(&error)),
         }
@@ -229,8 +241,7 @@ async fn mark(side: &Side, entry: &Entry, target: &[EntrySummary]) -> Outcome {
     let until = Instant::now() + side.times.delivery;
     match post(side, entry, &entry.carrier, &target, Action::Acknowledge { id }, until).await {
         Ok(_) => Outcome::Delivered(Link::Activity(activity, conversation)),
-        Err(Refusal::ReadAgain(reason)) => Outcome::Wedged(reason),
-        Err(Refusal::Outcome(outcome)) => outcome,
+        Err(Refusal::ReadAgain(outcome) | Refusal::Outcome(outcome)) => outcome,
     }
 }
 

@@ -267,9 +267,10 @@ async fn a_conversation_that_may_not_be_read_does_not_hold_up_the_others() {
         forbidden.or_else(|| listing.answer(address))
     });
     let mut peer = world.socket().await;
-    peer.waits(Duration::from_secs(6)).await;
+    peer.waits(Duration::from_secs(30)).await;
     assert_eq!(names(&mut world, 1).await, ["elsewhere"]);
     assert!(matches!(world.input().await, Inbound::CaughtUp(_, 1, _)));
+    assert_eq!(world.asked("/conversations/c1/activities").len(), 4, "it was tried, and tried again");
 }
 
 #[tokio::test(start_paused = true)]
