@@ -169,7 +169,10 @@ async fn one(
             continue;
         }
         match reading.take(&activity, Some(conversation)) {
-            Ok((envelope, parts)) => take(side, Inbound::Listed(envelope, parts)).await?,
+            Ok((envelope, parts)) => {
+                side.posts.saw(&envelope);
+                take(side, Inbound::Listed(envelope, parts)).await?;
+            }
             Err(reason) => tracing::debug!(activity = %activity.id, reason, "listed activity left out"),
         }
     }

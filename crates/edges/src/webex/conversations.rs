@@ -187,13 +187,7 @@ impl FindError {
             Self::Keys(error) => error,
             Self::NotYet(host) => OpenError::Later(Cause::Host(host.into())),
             Self::Unusable(reason) => OpenError::Wedged(reason.into()),
-            Self::Cloud(error) => match error.api().and_then(webex_api::ApiError::status) {
-                // The far side understood, and says no: another time it says no again.
-                Some(status) if matches!(status.as_u16(), 400 | 403 | 404 | 413) => {
-                    OpenError::Wedged(format!("the conversation service answered {status}").into())
-                }
-                _ => OpenError::Later(error.cause().0),
-            },
+            Self::Cloud(error) => OpenError::Later(error.cause().0),
         }
     }
 }

@@ -32,6 +32,9 @@ pub(super) async fn run(side: Arc<Side>, delivery: Delivery) {
             Outcome::Wedged("nothing of this kind goes to Webex".into())
         }
     };
+    if !matches!(outcome, Outcome::Later { .. } | Outcome::Unknown | Outcome::Unsettled) {
+        locked(&side.refusals).remove(&entry.id);
+    }
     tracing::debug!(entry = entry.id.0, ?outcome, "delivery to Webex");
     side.hub.answer(Inbound::Receipt(ticket, outcome));
 }
@@ -82,7 +85,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
     }
     // The key may have been changed since it was read, or the conversation be another: once more, then.
     for last in [false, true] {
-        let (direct, jwe) = match prepare(side, &pair, iv, text, until).await {
+        let (direct, jwe) = match prepare(side, entry, &pair, iv, text, until).await {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
@@ -121,9 +124,9 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link
     let other = if *asker == pair.sender { &pair.recipient } else { &pair.sender };
     let find = || side.conversations.find(&side.cloud, asker, other);
     // A conversation is made before anything is posted to it: that there should be none is asked twice.
-    let mut found = find().await.map_err(not_found)?;
+    let mut found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
     if found.is_none() {
-        found = find().await.map_err(not_found)?;
+        found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
     }
     let Some(direct) = found else { return Ok(None) };
     let committed = side.cloud.at(entry.committed);
@@ -135,7 +138,9 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link
     if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry)) {
         return Ok(Some(link(activity)));
     }
-    let buried = listed.iter().find(|activity| is_buried(activity, &pair.sender, committed));
+    let buried = listed.iter().find(|activity| {
+        is_buried(activity, &pair.sender, committed) && !side.posts.is_other(&activity.id, entry)
+    });
     Ok(buried.map(link))
 }
 
@@ -161,18 +166,21 @@ fn is_buried(activity: &Activity, sender: &PersonId, since: Time) -> bool {
 /// The conversation of the two, and the text sealed with its key.
 async fn prepare(
     side: &Side,
+    entry: &Entry,
     pair: &Pair,
     iv: &[u8; 12],
     text: &str,
     until: Instant,
 ) -> Result<(Arc<Direct>, String), Outcome> {
     let other = if pair.via == pair.sender { &pair.recipient } else { &pair.sender };
-    let find = async { side.conversations.find(&side.cloud, &pair.via, other).await.map_err(not_found) };
+    let find = side.conversations.find(&side.cloud, &pair.via, other);
+    let find = async { find.await.map_err(|error| not_found(side, entry, pair, error)) };
     let direct = match within(until, host_cause(), find).await? {
         Some(direct) => direct,
         None => {
             let make = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other);
-            within(until, Cause::Kms, async { make.await.map_err(not_found) }).await?
+            let make = async { make.await.map_err(|error| not_found(side, entry, pair, error)) };
+            within(until, Cause::Kms, make).await?
         }
     };
     let seal = side.keys.seal(&pair.via, direct.key.as_str(), iv, text);
@@ -209,17 +217,16 @@ async fn post(
             return Refusal::Outcome(Outcome::Unknown);
         }
         let Some(api) = error.api() else { return Refusal::Outcome(later(&error)) };
-        let cause = Cause::Conversation(ConversationId::new(target.url.as_str()));
+        let conversation = ConversationId::new(target.url.as_str());
         match (api.fate(), api.status().map(|status| status.as_u16())) {
-            // A key that changes again and again, or a conversation that was found and is not there: the
-            // cloud does not agree with itself yet.
-            (Fate::NewKey, _) | (_, Some(404)) => Refusal::ReadAgain(Outcome::Later { cause, after: None }),
+            // A key that changes again and again: the cloud does not agree with itself yet.
+            (Fate::NewKey, _) => {
+                let cause = Cause::Conversation(conversation);
+                Refusal::ReadAgain(Outcome::Later { cause, after: None })
+            }
             // Something is there already: perhaps this very post.
             (_, Some(409)) => Refusal::Outcome(Outcome::Unknown),
-            (Fate::Refused, Some(status)) => {
-                let reason = format!("the conversation service answered {status}");
-                Refusal::ReadAgain(Outcome::Wedged(reason.into()))
-            }
+            (Fate::Refused, Some(status)) => Refusal::ReadAgain(refused(side, entry, conversation, status)),
             _ => Refusal::Outcome(later(&error)),
         }
     })
@@ -291,12 +298,32 @@ fn later(error: &CloudError) -> Outcome {
     Outcome::Later { cause, after }
 }
 
-fn not_found(error: FindError) -> Outcome {
+fn not_found(side: &Side, entry: &Entry, pair: &Pair, error: FindError) -> Outcome {
     match error {
-        FindError::Cloud(error @ CloudError::Limited { .. }) => later(&error),
+        FindError::Cloud(error) => match error.api().and_then(webex_api::ApiError::status) {
+            Some(status) if matches!(status.as_u16(), 400 | 403 | 404 | 413) => {
+                let cause = ConversationId::new(format!("{} {}", pair.sender, pair.recipient));
+                refused(side, entry, cause, status.as_u16())
+            }
+            _ => later(&error),
+        },
         error => not_sealed(error.into_open_error()),
     }
 }
+
+/// A refusal is final; but clouds are many machines, and one of them may be wrong for a while.
+fn refused(side: &Side, entry: &Entry, conversation: ConversationId, status: u16) -> Outcome {
+    let mut refusals = locked(&side.refusals);
+    let times = refusals.entry(entry.id).or_insert(0);
+    *times += 1;
+    if *times < PATIENCE {
+        return Outcome::Later { cause: Cause::Conversation(conversation), after: None };
+    }
+    Outcome::Wedged(format!("the conversation service answered {status}").into())
+}
+
+/// So often a delivery may be refused before that is believed.
+const PATIENCE: u32 = 5;
 
 fn not_sealed(error: OpenError) -> Outcome {
     match error {

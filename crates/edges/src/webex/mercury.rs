@@ -303,6 +303,7 @@ impl Line {
                 return;
             }
         };
+        self.side.posts.saw(&message);
         if self.side.is_stopping() {
             return;
         }

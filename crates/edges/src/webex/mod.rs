@@ -19,6 +19,7 @@ mod intake;
 mod keys;
 mod mercury;
 mod people;
+mod posts;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router::directory::{Directory, Person};
-use router::ids::{ConversationId, PersonId, StreamId, Ticket, Time};
+use router::ids::{ConversationId, EntryId, PersonId, StreamId, Ticket, Time};
 use router::outbox::Entry;
 use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -49,6 +50,7 @@ pub use token::{TokenConfig, TokenError, TokenSource, Tokens};
 
 use self::conversations::Conversations;
 use self::mercury::{Line, Taken};
+use self::posts::Posts;
 use crate::jabber::{Cleartext, OpenError, Opener, Opening};
 use crate::port::{HubPort, Order};
 use crate::seam::{Clock, Generator, Scale};
@@ -110,6 +112,9 @@ struct Side {
     handshakes: Semaphore,
     listings: Semaphore,
     conversations: Conversations,
+    posts: Posts,
+    /// How often an entry's delivery was refused.
+    refusals: Mutex<BTreeMap<EntryId, u32>>,
     directory: Mutex<Arc<Directory>>,
     attached: Mutex<BTreeSet<PersonId>>,
     /// Nothing new is taken over; sockets go on for the sake of keys.
@@ -189,6 +194,8 @@ impl WebexEdge {
             handshakes: Semaphore::new(config.handshakes.max(1)),
             listings: Semaphore::new(config.handshakes.max(1)),
             conversations: Conversations::default(),
+            posts: Posts::default(),
+            refusals: Mutex::default(),
             directory: Mutex::default(),
             attached: Mutex::default(),
             stopping: AtomicBool::new(false),

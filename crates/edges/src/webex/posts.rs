@@ -1,0 +1,48 @@
+//! What was posted, as far as we saw it: a tombstone in a listing no longer says what it was.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use router::envelope::{Envelope, Kind, Origin};
+use router::outbox::Entry;
+use webex_api::ActivityId;
+
+use super::locked;
+
+/// By what a post of ours is known.
+#[derive(Debug)]
+struct Mark {
+    client_temp_id: Option<Box<str>>,
+    iv: Option<[u8; 12]>,
+}
+
+/// Posts that came by sockets and listings, by their ids; the oldest are forgotten at will.
+#[derive(Debug, Default)]
+pub(super) struct Posts {
+    seen: Mutex<BTreeMap<Box<str>, Mark>>,
+}
+
+/// More are not remembered: each takes some hundred bytes.
+const MOST: usize = 20_000;
+
+impl Posts {
+    /// Remembers a post.
+    pub(super) fn saw(&self, envelope: &Envelope) {
+        let (Origin::Webex(origin), Kind::Text) = (&envelope.origin, &envelope.kind) else { return };
+        let mark = Mark { client_temp_id: origin.client_temp_id.clone(), iv: origin.iv };
+        let mut seen = locked(&self.seen);
+        seen.insert(origin.activity.as_str().into(), mark);
+        if seen.len() > MOST {
+            seen.pop_first();
+        }
+    }
+
+    /// Whether this activity was seen, and was something other than this entry.
+    pub(super) fn is_other(&self, activity: &ActivityId, entry: &Entry) -> bool {
+        locked(&self.seen).get(activity.as_str()).is_some_and(|mark| {
+            let by_id = mark.client_temp_id.as_deref() == Some(entry.derived.as_str());
+            let by_iv = entry.iv.is_some() && mark.iv == entry.iv;
+            !by_id && !by_iv
+        })
+    }
+}
