@@ -193,6 +193,31 @@ async fn a_stream_left_unread_still_writes() {
 }
 
 #[tokio::test]
+async fn what_a_peer_said_before_it_hung_up_is_heard() {
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let mut config = alice();
+    config.negotiation.manage = false;
+    far.write_all(
+        b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>\
+        <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism>\
+        </mechanisms></stream:features><success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\
+        <stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>\
+        <stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>\
+        <iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+        <jid>alice@lab.example/webex</jid></bind></iq>\
+        <stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+    )
+    .await
+    .unwrap();
+    let mut client = Connection::client(Box::new(near), config).await.unwrap();
+    drop(far);
+    client.send(&message("nobody reads this"));
+    let Event::Closed(reason) = client.next().await else { panic!() };
+    let CloseReason::StreamError(error) = &reason else { panic!("{reason:?}") };
+    assert_eq!((error.condition.as_str(), reason.is_resumable()), ("conflict", false));
+}
+
+#[tokio::test]
 async fn an_established_peer_that_sends_garbage_is_told_and_left() {
     let registry = Arc::new(Registry::default());
     for (garbage, expected, condition) in [
