@@ -456,6 +456,10 @@ impl Session {
             // An idle stream keeps no buffer.
             self.out = Vec::new();
             self.written = 0;
+        } else if self.written >= self.out.len() - self.written {
+            // A busy one does not keep what it has written; at most as many bytes move as have gone.
+            self.out.drain(..self.written);
+            self.written = 0;
         }
     }
 

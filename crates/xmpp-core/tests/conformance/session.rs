@@ -89,6 +89,27 @@ fn acknowledgements() {
 }
 
 #[test]
+fn whatever_is_written_at_a_time_comes_out_whole() {
+    let now = Instant::now();
+    for step in [1, 7, 100, 10_000] {
+        let mut session = managed_client(now);
+        let (mut out, mut expected) = (String::new(), String::new());
+        for n in 0..50 {
+            session.send(&Element::bare("message", ns::CLIENT).with_attr("id", n.to_string()));
+            expected.push_str(&format!("<message id='{n}'/>"));
+            // Something is always left, so the buffer is never simply thrown away.
+            let output = session.output();
+            let some = step.min(output.len() - 1);
+            out.push_str(std::str::from_utf8(&output[..some]).unwrap());
+            session.advance(some, now);
+        }
+        out.push_str(&written(&mut session, now));
+        assert_eq!(out, expected, "{step} bytes at a time");
+        assert_eq!(session.queued(), 0);
+    }
+}
+
+#[test]
 fn what_counts_as_a_stanza() {
     for (input, counts) in [
         ("<message/>", true),
