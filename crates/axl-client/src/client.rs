@@ -72,7 +72,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the publisher at `base` (scheme, host and port, as in `https://imp1.corp.example:8443`).
+    /// A client of the publisher at `base`: scheme, host and port, as in `https://imp1.corp.example:8443`. A path of its
+    /// own replaces the usual `/axl/`.
     ///
     /// # Errors
     ///
@@ -86,7 +87,7 @@ impl Client {
         let uri = Uri::builder()
             .scheme(scheme)
             .authority(authority.as_str())
-            .path_and_query("/axl/")
+            .path_and_query(Some(parsed.path()).filter(|path| path.len() > 1).unwrap_or("/axl/"))
             .build()
             .map_err(|_| bad())?;
         if user.contains(':') {

@@ -123,6 +123,8 @@ fn an_address_or_a_name_that_cannot_be_used_is_refused() {
     for base in ["", "imp1.corp.example", "ftp://imp1", "https://user@imp1", "https://", "/axl"] {
         assert_eq!(Client::new(base, "u", "p").unwrap_err(), BadRequest::Address(base.to_owned()));
     }
+    let elsewhere = Client::new("http://127.0.0.1:8443/other/axl/", "u", "p").unwrap();
+    assert_eq!(elsewhere.request(&Session::new(), &query()).uri(), "http://127.0.0.1:8443/other/axl/");
     assert_eq!(Client::new("http://127.0.0.1:8443", "a:b", "p").unwrap_err(), BadRequest::UserName);
 }
 
