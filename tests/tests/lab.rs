@@ -1,0 +1,220 @@
+//! The connector as a person meets it: the tour, the checks, an orderly stop, and what its log tells.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Connector, Lab, Scratch, connector_binary, get};
+
+const SCALE: [&str; 2] = ["--time-scale", "20"];
+const SOON: Duration = Duration::from_secs(30);
+
+fn connector(args: &[&str]) -> Output {
+    Command::new(connector_binary()).args(args).output().expect("the connector can be started")
+}
+
+fn stand_ins(scratch: &Scratch) -> Lab {
+    Lab::start(scratch.path(), &["--stand-ins", SCALE[0], SCALE[1]])
+}
+
+/// Starts the connector of a lab and waits until it is at rest.
+fn running(lab: &Lab) -> Connector {
+    let connector = Connector::start(lab, &[]);
+    assert!(lab.wait_idle(SOON), "the connector does not come up: see {}", lab.folder().display());
+    connector
+}
+
+#[test]
+fn the_tour_is_one_document_of_sixteen_interactions_and_ends_with_status_0() {
+    let out = connector(&["lab", "--tour", "--json", SCALE[0], SCALE[1]]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: Value = serde_json::from_slice(&out.stdout).expect("the document is JSON and nothing else");
+    let interactions = report["interactions"].as_array().expect("`interactions` is a list");
+    let ids: Vec<_> = interactions.iter().filter_map(|i| i["id"].as_str()).collect();
+    assert_eq!(ids, (1..=16).map(|n| format!("IX-T{n:02}")).collect::<Vec<_>>());
+    for i in interactions {
+        assert!(i["sender"].is_string() && i["recipient"].is_string() && i["rule"].is_string(), "{i}");
+        assert_eq!(i["arrived"], i["expected"], "{i}");
+        assert_eq!(i["milliseconds"].is_number(), i["arrived"] == true, "{i}");
+    }
+    assert_eq!(interactions.iter().filter(|i| i["arrived"] == true).count(), 13);
+}
+
+#[test]
+fn the_tour_tells_its_story_at_the_speed_of_life() {
+    let out = connector(&["lab", "--tour"]);
+    let story = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{story}");
+    assert!(story.contains("alice writes to bob in webex: Morning Bob"), "{story}");
+    assert!(story.contains("seen by bob/jabber after "), "{story}");
+    assert!(story.contains("IX-T04  carol/webex   bob/jabber    does not no"), "{story}");
+}
+
+#[test]
+fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = taken.local_addr().expect("it has an address").port().to_string();
+    let out = connector(&["lab", "--stand-ins", "--cloud-port", &port]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success());
+    assert!(said.contains(&port), "the port is not named: {said}");
+}
+
+#[test]
+fn check_tries_every_connection_and_names_what_is_wrong() {
+    let scratch = Scratch::new("check");
+    let lab = stand_ins(&scratch);
+    let good = lab.endpoint("connector_config").to_owned();
+    let out = connector(&["check", "--config", &good]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{said}");
+    for line in [
+        "ok      status address",
+        "ok      store",
+        "ok      cloud",
+        "ok      people: 8 people, 4 of them enabled",
+    ] {
+        assert!(said.contains(line), "`{line}` is not in:\n{said}");
+    }
+    assert!(said.contains("acknowledges (XEP-0198)"), "{said}");
+
+    let settings = fs::read_to_string(&good).expect("the lab's settings can be read");
+    let folder = std::path::Path::new(&good).parent().expect("a file lies in a folder");
+    // (what is spoilt: a secret's file and its content; what the check says)
+    let rows = [
+        ("imp.secret", "wrong", "FAILED  node"),
+        ("axl.password", "wrong", "FAILED  people: JIDs cannot be read"),
+        ("admin.token", "wrong", "FAILED  people: people of the cloud cannot be read"),
+    ];
+    for (file, content, expected) in rows {
+        let path = folder.join(file);
+        let before = fs::read_to_string(&path).expect("the lab wrote its secrets");
+        fs::write(&path, content).expect("the state folder can be written");
+        let out = connector(&["check", "--config", &good]);
+        fs::write(&path, before).expect("the state folder can be written");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(!out.status.success(), "{file}: {said}");
+        assert!(said.contains(expected), "{file}: `{expected}` is not in:\n{said}");
+        assert!(said.contains("ok      cloud"), "{file}: the rest is still tried:\n{said}");
+    }
+
+    let bad = folder.join("bad.toml");
+    let text = settings.replace("link = \"a\"", "link = \"d\"").replace("[status]", "[statue]");
+    fs::write(&bad, text).expect("the state folder can be written");
+    let out = connector(&["check", "--config", &bad.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("imp.link: expected one of \"a\", \"b\", \"c\""), "{said}");
+    assert!(said.contains("statue: no such table"), "all mistakes are told at once: {said}");
+}
+
+#[test]
+fn a_second_connector_on_the_same_store_is_refused() {
+    let scratch = Scratch::new("second");
+    let lab = stand_ins(&scratch);
+    let _first = running(&lab);
+    let good = lab.endpoint("connector_config").to_owned();
+    let other = std::path::Path::new(&good).with_file_name("other.toml");
+    let settings = fs::read_to_string(&good).expect("the lab's settings can be read");
+    let status = lab_status(&settings);
+    fs::write(&other, settings.replace(&status, "127.0.0.1:0")).expect("the state folder can be written");
+    let out = connector(&["run", "--config", &other.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains(lab.endpoint("store")), "the store is not named: {said}");
+}
+
+/// The status address in a settings file.
+fn lab_status(settings: &str) -> String {
+    let line = settings.lines().find(|line| line.starts_with("listen = ")).expect("the lab names an address");
+    line.trim_start_matches("listen = ").trim_matches('"').to_owned()
+}
+
+#[test]
+fn a_request_to_stop_ends_cleanly_and_the_next_start_goes_on_unnoticed() {
+    let scratch = Scratch::new("stop");
+    let lab = stand_ins(&scratch);
+    let mut connector = running(&lab);
+    lab.say("alice/webex", "bob", "before the stop");
+    assert!(lab.wait_idle(SOON));
+    let seen_before = lab.seen("carol/jabber").len();
+
+    assert_eq!(connector.terminate(SOON), Some(0), "SIGTERM ends it with status 0");
+    lab.say("bob/jabber", "alice", "while it was away");
+    lab.say("alice/webex", "bob", "also while it was away");
+    let mut connector = running(&lab);
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(lab.heard("bob/jabber", "alice"), ["before the stop", "also while it was away"]);
+    assert_eq!(lab.heard("alice/webex", "bob"), ["while it was away"]);
+    // Sessions were resumed: nobody saw anybody go.
+    let presences = &lab.seen("carol/jabber")[seen_before..];
+    let gone: Vec<_> = presences.iter().filter(|row| row["kind"] == "presence").collect();
+    assert!(gone.is_empty(), "presence flapped: {gone:?}");
+    assert_eq!(connector.terminate(SOON), Some(0));
+}
+
+#[test]
+fn who_is_disabled_is_served_no_more() {
+    let scratch = Scratch::new("disabled");
+    let lab = stand_ins(&scratch);
+    let _connector = running(&lab);
+    lab.say("carol/jabber", "bob", "while enabled");
+    assert!(lab.wait_idle(SOON));
+    lab.control("/user", &json!({"name": "bob", "enabled": false}));
+    let status = format!(
+        "http://{}",
+        lab_status(&fs::read_to_string(lab.endpoint("connector_config")).unwrap_or_default())
+    );
+    let enabled = || -> u64 {
+        let text = get(&format!("{status}/status")).unwrap_or_default();
+        serde_json::from_str::<Value>(&text).ok().and_then(|v| v["router"]["enabled"].as_u64()).unwrap_or(0)
+    };
+    assert!(tests::wait_until(SOON, || enabled() == 3), "the connector does not notice");
+    lab.say("carol/jabber", "bob", "when disabled");
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(lab.heard("bob/webex", "carol"), ["while enabled"]);
+    assert_eq!(lab.heard("bob/jabber", "carol"), ["while enabled", "when disabled"]);
+}
+
+#[test]
+fn no_text_token_or_secret_reaches_a_log_or_the_disk() {
+    let scratch = Scratch::new("canary");
+    let lab = stand_ins(&scratch);
+    let config = lab.endpoint("connector_config").to_owned();
+    let settings = fs::read_to_string(&config).expect("the lab's settings can be read");
+    fs::write(&config, format!("{settings}\n[log]\nlevel = \"trace\"\n"))
+        .expect("the state folder can be written");
+    let mut connector = running(&lab);
+    for n in 0..20 {
+        lab.say("alice/webex", "bob", &format!("canary-webex-{n}"));
+        lab.say("bob/jabber", "alice", &format!("canary-jabber-{n}"));
+        lab.say("carol/jabber", "alice", &format!("canary-carol-{n}"));
+    }
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(connector.terminate(SOON), Some(0));
+    // The canaries lived: they are in the clients.
+    assert_eq!(lab.heard("bob/jabber", "alice").len(), 20);
+    assert_eq!(lab.heard("alice/webex", "bob").len(), 20);
+    assert_eq!(lab.heard("alice/webex", "carol").len(), 20);
+
+    let log = fs::read_to_string(lab.folder().join("connector.log")).expect("the connector logs");
+    assert!(log.lines().count() > 1000, "only {} lines: too few to mean anything", log.lines().count());
+    let mut secrets = vec!["canary-".to_owned()];
+    for name in ["trusted_secret", "client_secret", "machine_token", "admin_token", "axl_password"] {
+        secrets.push(lab.endpoint(name).to_owned());
+    }
+    // Tokens that the connector was given by exchange have the people's names in them.
+    secrets.extend(["lab_alice.", "lab_bob.", "lab_erin.", "lab_gina."].map(str::to_owned));
+    for secret in &secrets {
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert!(line.is_none(), "`{secret}` is in the log: {}", line.unwrap_or_default());
+    }
+    let store = lab.endpoint("store").to_owned();
+    for file in [store.clone(), format!("{store}-wal")] {
+        let bytes = fs::read(&file).unwrap_or_default();
+        for secret in &secrets {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "`{secret}` is in {file}");
+        }
+    }
+}
