@@ -272,7 +272,8 @@ impl Hub {
     }
 
     fn take_answer(&mut self, inbound: Inbound) {
-        if let Inbound::Receipt(ticket, _) = &inbound {
+        if let Inbound::Receipt(ticket, outcome) = &inbound {
+            tracing::debug!(ticket = ticket.0, ?outcome, "receipt");
             crash::point(crash::RECEIPT);
             self.in_flight.remove(ticket);
         }
@@ -349,6 +350,7 @@ impl Hub {
                 }
                 self.room = room;
                 for (id, novelties) in batches {
+                    tracing::debug!(batch = id.0, inputs = novelties.len(), "committed");
                     self.router.handle(Inbound::Committed(id, novelties), self.clock.now());
                 }
             }
