@@ -99,3 +99,21 @@ pub fn translate(status: Status, idle: Option<Duration>) -> Translation {
     let valid_for = (*until != EVER).then(|| *until - idle + STEP);
     Translation { show: *show, text, session: *session, valid_for }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_each_status_leave_no_gap_and_do_not_overlap() {
+        for status in [Status::ByActivity, Status::Hidden, Status::DoNotDisturb, Status::OutOfOffice] {
+            let mut until = ZERO;
+            for row in TABLE.iter().filter(|row| row.0 == status) {
+                assert_eq!(row.1, until, "{status:?}");
+                assert!(row.2 > row.1);
+                until = row.2;
+            }
+            assert_eq!(until, EVER, "{status:?}");
+        }
+    }
+}
