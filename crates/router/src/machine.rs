@@ -325,8 +325,9 @@ impl Router {
         self.timers.set(Timer::Housekeeping, now.after(HOUSEKEEPING));
     }
 
-    /// Does whatever can be done now: deliveries first, since they may leave changes to commit.
+    /// Does whatever can be done now. What came in may let deliveries go, and those may leave changes.
     fn pump(&mut self, now: Time) {
+        self.build(now);
         self.dispatch(now);
         self.build(now);
     }
