@@ -357,8 +357,7 @@ fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>) -> Result<jabber::Cluster
             secret: secret.into(),
         },
         LinkKind::Service => {
-            let jid = imp.service_jid.clone().unwrap_or_default();
-            let account = jid.split('@').next().unwrap_or_default().to_owned();
+            let account = imp.service_jid.clone().unwrap_or_default().to_lowercase();
             jabber::Access::Service { account, password: secret.into() }
         }
         LinkKind::Token => jabber::Access::Token { key: secret.into() },

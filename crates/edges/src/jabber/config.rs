@@ -47,13 +47,13 @@ pub enum Access {
     },
     /// Each on a client stream, opened with the password of one service account.
     Service {
-        /// The account's name: its localpart, as a rule.
+        /// The account's bare JID. In its own domain it logs in by its localpart, elsewhere by the whole.
         account: String,
         /// Its password.
         password: Secret,
     },
     /// Each on a client stream, opened with a token that is made for the user: a JSON Web Token signed with
-    /// a shared key (RFC 7519, HS256), given as the password.
+    /// a shared key (RFC 7519, HS256).
     Token {
         /// The key.
         key: Secret,

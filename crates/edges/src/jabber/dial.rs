@@ -93,12 +93,13 @@ async fn negotiate(
         (Whose::User(jid), access) => {
             let credentials = match access {
                 Access::Service { account, password } => {
-                    Credentials::Service { username: account.clone(), password: password.clone() }
+                    let username = match account.split_once('@') {
+                        Some((name, domain)) if domain == jid.domain().as_str() => name,
+                        _ => account,
+                    };
+                    Credentials::Service { username: username.to_owned(), password: password.clone() }
                 }
-                Access::Token { key } => Credentials::Service {
-                    username: jid.node().map(|node| node.as_str().to_owned()).unwrap_or_default(),
-                    password: token(jid, key, shared.clock.now()),
-                },
+                Access::Token { key } => Credentials::Token(token(jid, key, shared.clock.now())),
                 Access::Trusted { .. } => return Err(misuse()),
             };
             let mut config = c2s::Config::new(jid.clone(), credentials, entropy(shared));
@@ -180,6 +181,17 @@ pub(super) fn fate(error: &ConnectError) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn somebody_elses_session_is_never_asked_for_again() {
+        let asked = BareJid::new("bob@lab.example").unwrap();
+        let bound = "service@lab.example/webex-1".parse().unwrap();
+        let elsewhere = ConnectError::from(NegotiationError::BoundElsewhere { asked, bound });
+        assert_eq!(fate(&elsewhere), Fate::Never);
+        let refused = NegotiationError::Refused { condition: "not-authorized".into(), text: None };
+        assert_eq!(fate(&refused.into()), Fate::Rarely);
+        assert_eq!(fate(&ConnectError::Eof), Fate::Retry);
+    }
 
     #[test]
     fn a_token_is_signed_and_names_its_user() {

@@ -78,7 +78,8 @@ pub enum Credentials {
     },
     /// Nothing but the TLS client certificate (EXTERNAL).
     External,
-    /// A one-time password of the user (CISCO-VTG-TOKEN).
+    /// A token of the user, such as a one-time password: CISCO-VTG-TOKEN or, where that is not offered, in
+    /// place of the password (PLAIN).
     Token(Secret),
 }
 
@@ -90,7 +91,7 @@ impl Credentials {
             Self::Password(_) => &[Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain],
             Self::Service { .. } => &[Mechanism::Plain],
             Self::External => &[Mechanism::External],
-            Self::Token(_) => &[Mechanism::CiscoVtgToken],
+            Self::Token(_) => &[Mechanism::CiscoVtgToken, Mechanism::Plain],
         }
     }
 }
@@ -159,7 +160,10 @@ impl Client {
                 Ok(Self::Single(plain::message(account.as_str(), username, password)))
             }
             Credentials::External => Ok(Self::Single(external::message(account))),
-            Credentials::Token(token) => Ok(Self::Single(vtg_token::message(account, token))),
+            Credentials::Token(token) => Ok(Self::Single(match mechanism {
+                Mechanism::Plain => plain::message("", username, token),
+                _ => vtg_token::message(account, token),
+            })),
         }
     }
 

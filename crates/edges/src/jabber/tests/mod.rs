@@ -62,7 +62,7 @@ fn trusted() -> Access {
 }
 
 fn service() -> Access {
-    Access::Service { account: "service".into(), password: "secret".into() }
+    Access::Service { account: "service@lab.example".into(), password: "secret".into() }
 }
 
 fn directory() -> Arc<Directory> {
