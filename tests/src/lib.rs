@@ -6,8 +6,8 @@ mod process;
 mod traffic;
 
 pub use http::{get, post};
-pub use process::{Connector, Lab, Scratch, connector_binary};
-pub use traffic::{Chance, Traffic, Verdict, Voice, carried, conversation, wait_for_status};
+pub use process::{Connector, Lab, Scratch, connector_binary, crashing_binary};
+pub use traffic::{Chance, Traffic, Verdict, Voice, carried, conversation, three_conversations};
 
 use std::time::{Duration, Instant};
 

@@ -51,14 +51,34 @@ impl Drop for Scratch {
 /// It does not build.
 pub fn connector_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build(&[]))
+}
+
+/// The `connector` that dies at named steps and breaks its promise when told to, built if need be.
+///
+/// # Panics
+/// It does not build.
+pub fn crashing_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--package", "connector-bin"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the connector does not build");
-        target().join("debug/connector")
+        // Both builds end at the same path, so the one that is kept is the first to be there.
+        connector_binary();
+        let built = build(&["--features", "crash-points"]);
+        let kept = built.with_file_name("connector-crash-points");
+        std::fs::copy(&built, &kept).expect("the build folder can be written");
+        build(&[]);
+        kept
     })
+}
+
+fn build(args: &[&str]) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", "connector-bin"])
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the connector does not build");
+    target().join("debug/connector")
 }
 
 fn target() -> PathBuf {
@@ -208,10 +228,19 @@ impl Connector {
     /// # Panics
     /// The program cannot be started.
     #[must_use]
-    pub fn start(lab: &Lab, env: &[(&str, &str)]) -> Self {
+    pub fn start(lab: &Lab) -> Self {
+        Self::start_as(connector_binary(), lab, &[])
+    }
+
+    /// The same with another build of the program, and with these variables in its environment.
+    ///
+    /// # Panics
+    /// The program cannot be started.
+    #[must_use]
+    pub fn start_as(program: &Path, lab: &Lab, env: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(lab.folder().join("connector.log"));
         let log = log.expect("the test's folder can be written");
-        let child = Command::new(connector_binary())
+        let child = Command::new(program)
             .args(["run", "--config", lab.endpoint("connector_config")])
             .envs(env.iter().copied())
             .stdin(Stdio::null())
@@ -220,6 +249,18 @@ impl Connector {
             .spawn()
             .expect("the connector can be started");
         Self { child }
+    }
+
+    /// Waits until its status page answers and nothing is on its way.
+    ///
+    /// # Panics
+    /// It does not come up within a minute.
+    pub fn wait_up(&self, lab: &Lab) {
+        let limit = Duration::from_secs(60);
+        let status = format!("{}/status", lab.connector_status());
+        // The lab counts the connector in from the first answer of its status page on.
+        let up = wait_until(limit, || get(&status).is_ok()) && lab.wait_idle(limit);
+        assert!(up, "the connector does not come up: see {}", lab.folder().display());
     }
 
     /// Kills it as the kernel would: SIGKILL, now.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{get, post, wait_until};
+use crate::{get, post};
 
 /// Small reproducible chance: one number after the other (xorshift64*).
 #[derive(Clone, Debug)]
@@ -58,6 +58,14 @@ impl Voice {
         let other = if app == "jabber" { "webex" } else { "jabber" };
         [format!("{}/jabber", self.to), format!("{}/webex", self.to), format!("{name}/{other}")]
     }
+}
+
+/// All four clients each of alice and bob, of alice and erin, and of bob and gina: all enabled.
+#[must_use]
+pub fn three_conversations() -> Vec<Voice> {
+    let (alice, bob) = (["alice/jabber", "alice/webex"], ["bob/jabber", "bob/webex"]);
+    let (erin, gina) = (["erin/jabber", "erin/webex"], ["gina/jabber", "gina/webex"]);
+    [conversation(alice, bob), conversation(alice, erin), conversation(bob, gina)].concat()
 }
 
 /// All four clients of two people, writing to each other.
@@ -211,11 +219,4 @@ fn texts_of(control: &str, client: &str) -> Vec<String> {
         .filter(|row| row["kind"] == "message")
         .filter_map(|row| row["text"].as_str().map(str::to_owned))
         .collect()
-}
-
-/// Waits until the connector answers on its status address; false if it does not within `limit`.
-#[must_use]
-pub fn wait_for_status(status: &str, limit: Duration) -> bool {
-    let url = format!("{}/status", status.trim_end_matches('/'));
-    wait_until(limit, || get(&url).is_ok())
 }

@@ -20,7 +20,7 @@ fn stand_ins(scratch: &Scratch) -> Lab {
 
 /// Starts the connector of a lab and waits until it is at rest.
 fn running(lab: &Lab) -> Connector {
-    let connector = Connector::start(lab, &[]);
+    let connector = Connector::start(lab);
     assert!(lab.wait_idle(SOON), "the connector does not come up: see {}", lab.folder().display());
     connector
 }
