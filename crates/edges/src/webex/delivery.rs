@@ -72,10 +72,11 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
         Ok(pair) => pair,
         Err(outcome) => return outcome,
     };
-    let until = Instant::now() + side.times.delivery;
     if let MaybeSent::Since(since) = *maybe_sent {
         // Absent counts only if the question is asked after the settle time.
         let settled = side.clock.now() >= since.after(side.times.settle);
+        // The longer an entry waits, the more there is to list: cut short, it would be asked for ever.
+        let until = Instant::now() + side.times.settle;
         match within(until, host_cause(), question(side, entry, &pair)).await {
             Ok(Some(link)) => return Outcome::Delivered(link),
             Ok(None) if !settled => return Outcome::Unsettled,
@@ -83,6 +84,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             Err(outcome) => return outcome,
         }
     }
+    let until = Instant::now() + side.times.delivery;
     // The key may have been changed since it was read, or the conversation be another: once more, then.
     for last in [false, true] {
         let (direct, jwe) = match prepare(side, entry, &pair, iv, text, until).await {
