@@ -10,7 +10,7 @@ use xmpp_core::sasl::Mechanism;
 use xmpp_core::{BareJid, Secret};
 
 use crate::clock::Time;
-use crate::ctx::{Ctx, SERVICE_JID, SERVICE_PASSWORD, TRUSTED_NAME, TRUSTED_SECRET};
+use crate::ctx::{Ctx, SERVICE_JID, SERVICE_PASSWORD, TOKEN_KEY, TRUSTED_NAME, TRUSTED_SECRET};
 
 /// The accounts of the lab, the service account of link B, the tokens of link C and the component of link A.
 pub(crate) struct Accounts(pub(crate) Arc<Ctx>);
@@ -43,7 +43,7 @@ impl Authenticator for Accounts {
     }
 }
 
-/// Whether a token is a JWT (RFC 7519) for this account, signed with HS256 and the trusted secret, and still valid. That is
+/// Whether a token is a JWT (RFC 7519) for this account, signed with HS256 and the lab's token key, and still valid. That is
 /// the form of token that is best known for such logins; the product's own is made by its web service.
 fn token_names(token: &str, account: &str, now: Time) -> bool {
     let checked = || -> Option<bool> {
@@ -52,7 +52,7 @@ fn token_names(token: &str, account: &str, now: Time) -> bool {
         let json = |part: &str| -> Option<serde_json::Value> {
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
         };
-        let key = hmac::Key::new(hmac::HMAC_SHA256, TRUSTED_SECRET.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_KEY.as_bytes());
         hmac::verify(&key, signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
         let claims = json(claims)?;
         let valid = claims.get("exp")?.as_i64()?.saturating_mul(1000) > now.0;
@@ -75,7 +75,7 @@ mod tests {
     fn a_token_names_one_account_until_it_expires() {
         let hs = r#"{"alg":"HS256","typ":"JWT"}"#;
         let alice = r#"{"jid":"alice@lab.example","exp":100}"#;
-        let good = token(hs, alice, TRUSTED_SECRET);
+        let good = token(hs, alice, TOKEN_KEY);
         assert!(token_names(&good, "alice@lab.example", Time(99_999)));
         assert!(!token_names(&good, "alice@lab.example", Time(100_000)), "expired");
         assert!(!token_names(&good, "bob@lab.example", Time(0)), "another's");
