@@ -15,11 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("presence-map", &[]),
     ("router", &["presence-map"]),
     ("store", &["router"]),
-    ("edges", &["router", "xmpp-core", "kms-client", "webex-api", "axl-client"]),
+    ("edges", &["router", "presence-map", "xmpp-core", "kms-client", "webex-api", "axl-client"]),
     ("lab", &["xmpp-core", "kms-client", "webex-api", "axl-client"]),
     ("connector-bin", &["edges", "store", "router", "lab"]),
     ("examples", &["xmpp-core", "kms-client", "webex-api", "axl-client", "presence-map", "router"]),
-    ("benches", &["xmpp-core", "kms-client", "webex-api", "presence-map", "router", "store"]),
     ("tests", &["router", "store", "edges", "lab"]),
     ("xtask", &[]),
 ];

@@ -32,7 +32,8 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "lab", budget: 2.0, run: lab },
     Part { name: "examples", budget: 1.0, run: examples },
     Part { name: "kill", budget: 5.0, run: kill },
-    Part { name: "foreign", budget: 6.0, run: foreign },
+    Part { name: "foreign", budget: 3.0, run: foreign },
+    Part { name: "sdk", budget: 3.0, run: sdk },
     Part { name: "packages", budget: 1.0, run: packages },
 ];
 
@@ -40,7 +41,6 @@ pub(crate) const TEST: &[Part] = &[
 pub(crate) const NIGHTLY: &[Part] = &[
     Part { name: "aws-lc", budget: 10.0, run: aws_lc },
     Part { name: "kill-long", budget: 60.0, run: kill_long },
-    Part { name: "benches", budget: 20.0, run: benches },
 ];
 
 /// Runs the parts, or those named, and prints how long each took.
@@ -154,7 +154,7 @@ fn alone() -> Result<(), String> {
     Ok(())
 }
 
-/// The whole connector against the stand-ins: the tour, and that it can fail.
+/// The whole connector against the stand-ins, as a person meets it.
 fn lab() -> Result<(), String> {
     cargo(&["test", "--locked", "--package", "tests", "--test", "lab", "--", "--nocapture"])
 }
@@ -172,17 +172,15 @@ fn kill_long() -> Result<(), String> {
     sh("cargo", &args, &[("KILLS", "500")])
 }
 
-/// Software that is not ours, at the other end of each protocol.
+/// Software that is not ours, at the other end of each protocol: key clients, XMPP clients, XMPP servers.
 fn foreign() -> Result<(), String> {
     tools::foreign_peers()?;
-    for (package, features) in tools::FOREIGN_TESTS {
+    for package in ["kms-client", "lab"] {
         cargo(&[
             "test",
             "--locked",
             "--package",
             package,
-            "--features",
-            features,
             "--test",
             "foreign",
             "--",
@@ -190,7 +188,15 @@ fn foreign() -> Result<(), String> {
             "--nocapture",
         ])?;
     }
-    Ok(())
+    let servers = ["test", "--locked", "--package", "xmpp-core", "--features", "tokio", "--test", "servers"];
+    // A server that is missing fails the test then.
+    sh("cargo", &servers, &[("CI", "true")])
+}
+
+/// The cloud's official SDK, unmodified, against the lab's cloud.
+fn sdk() -> Result<(), String> {
+    tools::foreign_peers()?;
+    cargo(&["test", "--locked", "--package", "tests", "--test", "sdk", "--", "--ignored", "--nocapture"])
 }
 
 fn packages() -> Result<(), String> {
@@ -202,8 +208,4 @@ fn packages() -> Result<(), String> {
 
 fn aws_lc() -> Result<(), String> {
     cargo(&["test", "--locked", "--package", "kms-client", "--no-default-features", "--features", "aws-lc"])
-}
-
-fn benches() -> Result<(), String> {
-    cargo(&["bench", "--locked", "--package", "benches"])
 }

@@ -1,13 +1,11 @@
 //! Tools and foreign peers that tests need: found, or installed, or named precisely.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::parts::{root, sh};
 
 const DENY_VERSION: &str = "0.20.2";
-
-/// Packages with a test target `foreign`, and the features it needs.
-pub(crate) const FOREIGN_TESTS: &[(&str, &str)] = &[("kms-client", ""), ("xmpp-core", "tokio"), ("lab", "")];
 
 /// The path of cargo-deny, built into `target/tools` if the machine has none.
 pub(crate) fn cargo_deny() -> Result<String, String> {
@@ -36,18 +34,17 @@ pub(crate) fn cargo_deny() -> Result<String, String> {
     Ok(path)
 }
 
-/// Node, Python and Prosody, which the foreign peers run on.
+/// Node, Python, Prosody and jabberd2, which the foreign peers are, or run on.
 pub(crate) fn foreign_peers() -> Result<(), String> {
-    let mut missing = Vec::new();
-    for (program, flag, packages) in [
-        ("node", "--version", &["nodejs", "npm"][..]),
-        ("python3", "--version", &["python3", "python3-venv"]),
-        ("prosody", "--version", &["prosody"]),
-    ] {
-        if !answers(program, flag) && !prosody_is_there(program) {
-            missing.extend_from_slice(packages);
-        }
-    }
+    let server = |path: &str| Path::new(path).exists();
+    let peers: [(bool, &[&str]); 4] = [
+        (answers("node", "--version") && answers("npm", "--version"), &["nodejs", "npm"]),
+        (answers("python3", "--version"), &["python3", "python3-venv"]),
+        (server("/usr/bin/prosody"), &["prosody"]),
+        (server("/usr/sbin/jabberd2-router"), &["jabberd2"]),
+    ];
+    let missing: Vec<&str> =
+        peers.iter().filter(|(there, _)| !there).flat_map(|(_, packages)| packages.iter().copied()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -57,7 +54,7 @@ pub(crate) fn foreign_peers() -> Result<(), String> {
     }
     println!("foreign peers are missing: {}", missing.join(" "));
     // A package must not start a server of its own while it is installed.
-    let policy = std::path::Path::new("/usr/sbin/policy-rc.d");
+    let policy = Path::new("/usr/sbin/policy-rc.d");
     let ours = !policy.exists();
     if ours {
         std::fs::write(policy, "#!/bin/sh\nexit 101\n").map_err(|e| e.to_string())?;
@@ -77,11 +74,6 @@ pub(crate) fn foreign_peers() -> Result<(), String> {
 fn answers(program: &str, flag: &str) -> bool {
     let quiet = Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
-}
-
-/// Prosody has no flag that only prints its version.
-fn prosody_is_there(program: &str) -> bool {
-    program == "prosody" && std::path::Path::new("/usr/bin/prosody").exists()
 }
 
 fn is_root() -> bool {
