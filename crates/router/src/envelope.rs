@@ -168,7 +168,7 @@ pub struct Typing {
     pub from: TypingOrigin,
     /// Started, or stopped.
     pub active: bool,
-    /// It carried a delay stamp, so it is stale (imp-wire: servers replay chat states).
+    /// It carried a delay stamp, so it is stale (docs/protocol/xmpp.md: servers replay chat states).
     pub stale: bool,
 }
 

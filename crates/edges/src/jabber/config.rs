@@ -84,7 +84,7 @@ impl Shared {
     }
 }
 
-/// Spaces out the openings of sessions: servers limit them, and so do we, with jitter (imp-wire 1.10).
+/// Spaces out the openings of sessions: servers limit them, and so do we, with jitter (docs/protocol/xmpp.md).
 #[derive(Debug)]
 pub(super) struct Limiter {
     interval: Duration,

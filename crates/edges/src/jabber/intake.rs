@@ -135,7 +135,7 @@ fn message(outer: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Read
         }
     };
     let Some(from) = address(inner, "from") else { return Reading::Ignored("a message without an author") };
-    // Never by the address on it: some servers rewrite it, some do not (imp-wire 3.1).
+    // Never by the address on it: some servers rewrite it, some do not (docs/protocol/xmpp.md).
     let to = match form {
         Form::Direct | Form::Received => own.clone(),
         Form::Sent if from.to_bare() == own => match address(inner, "to") {
@@ -172,7 +172,7 @@ fn message(outer: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Read
     match inner.attr("type").unwrap_or("normal") {
         "chat" | "normal" => {}
         "error" if form == Form::Direct => {
-            // A chat state that could not be delivered is missed by nobody (imp-wire 3.7).
+            // A chat state that could not be delivered is missed by nobody (docs/protocol/xmpp.md).
             if body.is_none() && state.is_some() {
                 return Reading::Ignored("a chat state that came back");
             }
@@ -264,7 +264,7 @@ struct File {
     hashed: String,
 }
 
-/// Managed file transfer has no published form, so it is recognized generously (imp-wire 1.9): an
+/// Managed file transfer has no published form, so it is recognized generously (docs/protocol/xmpp.md): an
 /// out-of-band address, a text that is nothing but an address on its port, or an element about a file
 /// without a text.
 fn file(message: &Element, body: Option<&str>) -> Option<File> {
