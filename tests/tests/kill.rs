@@ -6,16 +6,19 @@ use tests::{
     Chance, Connector, Lab, Scratch, Traffic, Verdict, carried, crashing_binary, three_conversations,
 };
 
-/// How much faster than life both sides wait.
-const SCALE: &str = "20";
-
 #[test]
 fn twenty_kills_lose_double_and_reorder_nothing() {
-    let scratch = Scratch::new("kill");
-    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", SCALE]);
-    let (verdict, between) = killed(&lab, 20, || Connector::start(&lab));
-    assert!(verdict.is_clean(), "{verdict}");
-    assert!(between > 100, "only {between} sights were carried between the kills");
+    exactly_once("kill", &[], 20);
+}
+
+#[test]
+fn nor_do_ten_where_the_stand_ins_are_kind() {
+    exactly_once("kill-kind", &["--kind"], 10);
+}
+
+#[test]
+fn nor_do_ten_with_a_client_stream_for_each_user() {
+    exactly_once("kill-link-b", &["--link", "b"], 10);
 }
 
 /// The test above can fail: a connector that acknowledges before it commits loses what it is killed with.
@@ -23,10 +26,24 @@ fn twenty_kills_lose_double_and_reorder_nothing() {
 fn acknowledging_before_the_commit_loses() {
     let program = crashing_binary();
     let scratch = Scratch::new("kill-early");
-    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", SCALE]);
+    let lab = stand_ins(&scratch, &[]);
     let early = [("CONNECTOR_ACKNOWLEDGE_EARLY", "1")];
     let (verdict, _) = killed(&lab, 10, || Connector::start_as(program, &lab, &early));
     assert!(!verdict.lost.is_empty(), "{verdict}");
+}
+
+fn exactly_once(name: &str, options: &[&str], kills: usize) {
+    let scratch = Scratch::new(name);
+    let lab = stand_ins(&scratch, options);
+    let (verdict, between) = killed(&lab, kills, || Connector::start(&lab));
+    assert!(verdict.is_clean(), "{verdict}");
+    assert!(between > 100, "only {between} sights were carried between the kills");
+}
+
+/// The stand-ins, twenty times faster than life.
+fn stand_ins(scratch: &Scratch, options: &[&str]) -> Lab {
+    let always = ["--stand-ins", "--time-scale", "20"];
+    Lab::start(scratch.path(), &[&always, options].concat())
 }
 
 /// A fixed seed, unless one is given: `KILL_SEED=7 cargo test -p tests --test kill`.
