@@ -68,6 +68,14 @@ pub enum PeopleError {
     /// IM and Presence did not tell.
     #[error("JIDs cannot be read")]
     Jids(#[source] JidsError),
+    /// Everybody would count as disabled.
+    #[error("no licence of anybody is told: webex.admin_token_file needs the token of a full administrator")]
+    NoLicences,
+    /// Everybody would count as homed elsewhere.
+    #[error(
+        "no JID of anybody is told: may the AXL user read end users, and are they assigned to this cluster?"
+    )]
+    NoJids,
 }
 
 /// The cloud's page size for people.
@@ -109,7 +117,7 @@ pub async fn read_people(cloud: &Cloud, config: &PeopleConfig) -> Result<Vec<Per
 }
 
 /// One complete reading.
-async fn read(
+pub(super) async fn read(
     cloud: &Cloud,
     known: &Directory,
     config: &PeopleConfig,
@@ -117,10 +125,17 @@ async fn read(
     match &config.source {
         Source::Licences { admin, license, jids } => {
             let people = everybody(cloud, known, admin).await?;
+            // An account that has lost its rights is answered too, with less: that says nothing of anybody.
+            if people.iter().all(|person| person.licenses.is_none()) {
+                return Err(PeopleError::NoLicences);
+            }
             let jids = jids.read().await.map_err(PeopleError::Jids)?;
+            if jids.is_empty() {
+                return Err(PeopleError::NoJids);
+            }
             Ok(people
                 .iter()
-                .map(|person| join(cloud, person, license, &jids, &config.organization))
+                .map(|person| join(cloud, known, person, license, &jids, &config.organization))
                 .collect())
         }
         Source::Table { rows, token } => table(cloud, rows, token).await,
@@ -151,6 +166,7 @@ async fn everybody(cloud: &Cloud, known: &Directory, admin: &AccessToken) -> Res
 
 fn join(
     cloud: &Cloud,
+    known: &Directory,
     read: &Person,
     license: &str,
     jids: &BTreeMap<String, JabberId>,
@@ -159,11 +175,16 @@ fn join(
     let mails: Vec<String> = read.emails.iter().map(|mail| mail.to_lowercase()).collect();
     let id = person(&read.id);
     let mail = mails.first().cloned().unwrap_or_default();
+    // Of whom no licences are told, what is known holds (rule 16).
+    let enabled = match &read.licenses {
+        Some(held) => held.iter().any(|held| held == license),
+        None => known.by_person(&id).is_some_and(|person| person.enabled),
+    };
     PersonFacts {
         ours: read.org_id.as_ref() == Some(organization),
         jid: mails.iter().find_map(|mail| jids.get(mail)).cloned(),
         name: read.display_name.as_deref().unwrap_or(&mail).into(),
-        enabled: read.licenses.iter().flatten().any(|held| held == license),
+        enabled,
         pending: read.invite_pending,
         token: cloud.covers(&id),
         mail: mail.into(),

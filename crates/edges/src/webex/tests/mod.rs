@@ -3,4 +3,5 @@
 mod asking;
 mod catching_up;
 mod delivering;
+mod reading_people;
 mod world;

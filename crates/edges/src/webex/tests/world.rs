@@ -160,7 +160,7 @@ impl Keys for PlainKeys {
     }
 }
 
-fn organization() -> webex_api::OrgId {
+pub(super) fn organization() -> webex_api::OrgId {
     "33333333-3333-4333-8333-333333333333".parse().unwrap()
 }
 
