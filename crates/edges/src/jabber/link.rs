@@ -24,6 +24,7 @@ use super::kept::{self, Kept, KeptSession, KeptStream};
 use super::outgoing::{Outgoing, Purpose, Wire};
 use super::session::{Prepared, Said, Session, Step};
 use super::words;
+use crate::probe::causes;
 
 /// A link left unread for so long is dropped and resumed, so that what waited comes stamped (rule 13).
 const UNREAD: Duration = Duration::from_secs(5 * 60);
@@ -53,10 +54,10 @@ pub(super) enum Command {
     Write(Ticket),
     /// The attempt is not to be made.
     Skip(Ticket),
-    /// The far side may be told that so much has been handled.
-    Acknowledge(u64),
-    /// What was attempted on the stream is settled.
-    Settled,
+    /// The far side may be told that so much of this stream has been handled.
+    Acknowledge(ImpStreamId, u64),
+    /// What was attempted on this stream is settled.
+    Settled(ImpStreamId),
     /// The value kept under this number is on disk.
     Kept(u64),
     /// Let what is in flight finish, then end: leave the stream to be resumed, or sign out.
@@ -354,16 +355,18 @@ impl Link {
                 self.outgoing.answer(ticket, false);
                 self.settled_elsewhere([ticket]);
             }
-            Command::Acknowledge(n) => {
-                if let Some(stream) = &mut self.stream {
+            // A word about a stream that is over says nothing about the one in its place.
+            Command::Acknowledge(id, n) => {
+                if let Some(stream) = self.stream.as_mut().filter(|stream| stream.id == id) {
                     stream.handled = stream.handled.max(n);
-                }
-                if let Phase::Up(connection) = &mut self.phase {
-                    connection.acknowledge(n);
+                    if let Phase::Up(connection) = &mut self.phase {
+                        connection.acknowledge(n);
+                    }
                 }
             }
-            Command::Settled => {
-                if matches!(self.phase, Phase::Up(_)) {
+            Command::Settled(id) => {
+                let current = self.stream.as_ref().is_some_and(|stream| stream.id == id);
+                if current && matches!(self.phase, Phase::Up(_)) {
                     self.open = true;
                     self.drive_all(now);
                 }
@@ -521,7 +524,7 @@ impl Link {
     /// No connection came about.
     fn refused(&mut self, error: &ConnectError, now: Instant) {
         let fate = dial::fate(error);
-        tracing::warn!(link = %self.kept_name(), %error, "no stream");
+        tracing::warn!(link = %self.kept_name(), error = causes(error), "no stream");
         self.tries = if fate == Fate::Retry { self.tries.saturating_add(1) } else { u32::MAX };
         self.phase = Phase::Down(now + backoff(self.tries, &self.shared));
         if fate == Fate::Never {

@@ -165,7 +165,13 @@ impl Edge {
                         return;
                     }
                 }
-                Some(_) = self.preparing.join_next() => {}
+                Some(ended) = self.preparing.join_next() => {
+                    // Its delivery would be waited for in vain.
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "the preparation of a delivery has died");
+                        return;
+                    }
+                }
             }
             if self.stopping && self.tasks.is_empty() {
                 return;
@@ -178,10 +184,10 @@ impl Edge {
             Order::Deliver(delivery) => self.deliver(*delivery),
             Order::Write(ticket) => self.board.answered(ticket, Command::Write(ticket)),
             Order::Skip(ticket) => self.board.answered(ticket, Command::Skip(ticket)),
-            Order::Settled(stream) => self.board.to_stream(&stream, Command::Settled),
+            Order::Settled(stream) => self.board.to_stream(&stream, Command::Settled(stream.clone())),
             Order::Acknowledge(upstream) => {
                 if let StreamId::Imp(stream) = &upstream.stream {
-                    self.board.to_stream(stream, Command::Acknowledge(upstream.n));
+                    self.board.to_stream(stream, Command::Acknowledge(stream.clone(), upstream.n));
                 }
             }
             Order::Session(person, wanted) => self.want(person, wanted),
