@@ -21,6 +21,7 @@ use webex_api::{KmsUri, Url};
 
 use super::Shared;
 use crate::jabber::OpenError;
+use crate::probe::causes;
 use crate::webex::CloudError;
 
 /// Where an answer goes. Nobody may be waiting there any more.
@@ -301,7 +302,7 @@ impl Device {
             }
             RequestError::TooLong => OpenError::Wedged(error.to_string().into()),
             error => {
-                tracing::warn!(%error, "key service");
+                tracing::warn!(error = causes(&error), "key service does not do what is asked");
                 OpenError::Later(Cause::Kms)
             }
         }

@@ -14,6 +14,7 @@ use webex_api::{Timestamp, Url};
 use super::Side;
 use super::http::CloudError;
 use super::intake::{Reading, person, time};
+use crate::probe::causes;
 
 /// What a catch-up has to read.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
                 if let ListError::Closed { conversation, .. } = &error {
                     *closed.entry(conversation.clone()).or_default() += 1;
                 }
-                tracing::warn!(person = %task.person, %error, "catch-up goes on later");
+                tracing::warn!(person = %task.person, error = causes(&error), "catch-up goes on later");
                 tokio::time::sleep(wait).await;
             }
         }

@@ -133,7 +133,7 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link
     let Some(direct) = found else { return Ok(None) };
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
-    let _permit = side.listings.acquire().await.expect("the semaphore is never closed");
+    let _permit = side.questions.acquire().await.expect("the semaphore is never closed");
     let listed =
         catch_up::all(side, asker, &direct.target.url, since).await.map_err(|error| later(&error))?;
     let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), direct.id());

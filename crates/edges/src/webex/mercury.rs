@@ -24,6 +24,7 @@ use super::device;
 use super::http::CloudError;
 use super::intake::{Reading, person, time};
 use super::{Side, status};
+use crate::probe::causes;
 
 /// The hub has what came on this person's socket of this number, up to this input.
 pub(super) type Taken = (u64, u64);
@@ -131,13 +132,13 @@ impl Line {
         }
         let device = device::ready(&side, &self.person, self.device.take(), fate).await;
         let device = device.map_err(|error| {
-            tracing::warn!(person = %self.person, %error, "no device");
+            tracing::warn!(person = %self.person, error = causes(&error), "no device");
             fate
         })?;
         self.device = Some(device.clone());
         side.cloud.set_device(&self.person, Some(device.url.clone()));
         let failed = |error: &CloudError| {
-            tracing::warn!(person = %self.person, %error, "no token for the socket");
+            tracing::warn!(person = %self.person, error = causes(error), "no token for the socket");
             Fate::Reconnect
         };
         let token = side.cloud.token(&self.person).await.map_err(|error| failed(&error))?;
@@ -147,7 +148,7 @@ impl Line {
         let connected =
             MercurySocket::connect(&side.mercury, &device.web_socket_url, &token, now, random).await;
         let mut socket = connected.map_err(|error: MercuryError| {
-            tracing::warn!(person = %self.person, %error, "no socket");
+            tracing::warn!(person = %self.person, error = causes(&error), "no socket");
             error.fate()
         })?;
         let mut early = Vec::new();
@@ -346,9 +347,10 @@ impl Line {
 /// Waits for the catch-up that is owed; `None` if it was given up with the hub.
 async fn done(owed: &mut Option<Owed>) -> Option<Time> {
     match owed {
-        Some(owed) => (&mut owed.task).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a catch-up ended by itself");
-            None
+        Some(owed) => (&mut owed.task).await.unwrap_or_else(|error| match error.try_into_panic() {
+            // Without it the person would stay behind, and nobody would know: the line dies with it.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
         }),
         None => std::future::pending().await,
     }

@@ -60,7 +60,8 @@ use crate::seam::{Clock, Generator, Scale};
 pub struct WebexConfig {
     /// Every wait.
     pub times: Times,
-    /// Sockets being opened at once, and listings being read at once; at least 1.
+    /// Sockets being opened at once, listings being read at once, and again for the listings that ask after
+    /// a delivery; at least 1.
     pub handshakes: usize,
     /// How presence is watched.
     pub presence: PresenceConfig,
@@ -111,6 +112,9 @@ struct Side {
     mercury: MercuryConfig,
     handshakes: Semaphore,
     listings: Semaphore,
+    /// Listings that ask after a delivery: they give up after a while, so they must not queue behind those
+    /// of catch-ups, which do not.
+    questions: Semaphore,
     conversations: Conversations,
     posts: Posts,
     /// How often an entry's delivery was refused.
@@ -193,6 +197,7 @@ impl WebexEdge {
             run: kept.run,
             handshakes: Semaphore::new(config.handshakes.max(1)),
             listings: Semaphore::new(config.handshakes.max(1)),
+            questions: Semaphore::new(config.handshakes.max(1)),
             conversations: Conversations::default(),
             posts: Posts::default(),
             refusals: Mutex::default(),

@@ -12,6 +12,7 @@ use webex_api::presence::{List, MAX_SUBJECTS, Presence, Status, Subscribe};
 use super::Side;
 use super::http::CloudError;
 use super::intake::{person, time};
+use crate::probe::causes;
 
 /// How presence is watched.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "presence not read");
+                tracing::warn!(error = causes(&error), "presence not read");
                 let wait = match error {
                     CloudError::Limited { after, .. } => after,
                     _ => side.scale().of(Duration::from_secs(10)),
