@@ -17,6 +17,7 @@ use xmpp_core::tokio::{BoxIo, ClientConfig, ConnectError, Connection, Negotiatio
 use xmpp_core::{BareJid, Entropy, Secret};
 
 use super::config::{Access, Cluster, Shared};
+use crate::probe::causes;
 
 /// How long a token of ours is valid; it is only used at once.
 const TOKEN_LIFE: i64 = 300;
@@ -41,7 +42,7 @@ pub(super) struct Resume {
 /// Connects to the nodes of a cluster in turn, from the `first`th on; gives the stream and whose turn it was.
 ///
 /// # Errors
-/// What the last node said, if it was the server that refused: another node would say the same.
+/// What the server said, where another node would say the same; else what became of the last node.
 pub(super) async fn connect(
     shared: Arc<Shared>,
     cluster: usize,
@@ -51,23 +52,23 @@ pub(super) async fn connect(
 ) -> Result<(Box<Connection>, usize), ConnectError> {
     let cluster = &shared.config.clusters[cluster];
     let count = cluster.nodes.len();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the cluster has no nodes");
+    let none = io::Error::new(io::ErrorKind::NotFound, "the cluster has no nodes");
+    let mut failure = ConnectError::Io(none);
     for turn in (first..first + count).map(|turn| turn % count) {
         let (host, port) = &cluster.nodes[turn];
         let limit = shared.scale.of(Duration::from_secs(20));
         let dialed = tokio::time::timeout(limit, shared.dial.dial(host, *port)).await;
         match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(io) => {
-                let connection = negotiate(&shared, cluster, host, Box::new(io), &whose, resume).await?;
-                return Ok((Box::new(connection), turn));
-            }
-            Err(error) => {
-                tracing::debug!(host, port, %error, "node does not answer");
-                failure = error;
-            }
+            Ok(io) => match negotiate(&shared, cluster, host, Box::new(io), &whose, resume.clone()).await {
+                Ok(connection) => return Ok((Box::new(connection), turn)),
+                Err(error) if fate(&error) != Fate::Retry => return Err(error),
+                Err(error) => failure = error,
+            },
+            Err(error) => failure = ConnectError::Io(error),
         }
+        tracing::debug!(host, port, error = causes(&failure), "node does not answer");
     }
-    Err(ConnectError::Io(failure))
+    Err(failure)
 }
 
 async fn negotiate(

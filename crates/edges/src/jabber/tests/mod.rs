@@ -126,7 +126,7 @@ impl World {
         (self.orders, self.intake, self.answers) = (orders, intake, answers);
         let cluster = Cluster {
             domains: vec!["lab.example".into()],
-            nodes: vec![("down".into(), 7400), ("up".into(), 7400)],
+            nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
             access: self.access.clone(),
             tls: None,
         };
