@@ -50,6 +50,11 @@ impl Delivered {
         self.lately.len() != count
     }
 
+    /// When the oldest of what may still come back was committed.
+    pub(crate) fn oldest(&self) -> Option<Time> {
+        self.lately.values().map(|(_, live)| live.entry.committed).min()
+    }
+
     /// Whether a day has passed since the ledger was last cleared; then it has not.
     pub(crate) fn expire_due(&mut self, now: Time) -> bool {
         let due = self.expired.is_none_or(|last| now.since(last) >= DAY);

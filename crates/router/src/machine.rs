@@ -341,8 +341,11 @@ impl Router {
 
     fn housekeeping(&mut self, now: Time) {
         let times = self.config.times;
-        if self.delivered.forget(now.before(times.bounce)) {
-            self.outgoing.later(Change::Erase(now.before(times.bounce)));
+        let before = now.before(times.bounce);
+        if self.delivered.forget(before) {
+            // What was delivered lately may have been committed long ago, and still come back.
+            let kept = self.delivered.oldest().unwrap_or(before);
+            self.outgoing.later(Change::Erase(kept.min(before)));
         }
         if self.delivered.expire_due(now) {
             self.outgoing.later(Change::Expire(now.before(times.retention)));

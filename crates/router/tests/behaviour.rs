@@ -486,6 +486,26 @@ fn a_stanza_that_came_back_is_sent_again_once_also_after_its_receipt() {
 
 // -------------------------------------------------------------------- edits, deletes, marks (19, 20)
 
+#[test]
+fn what_was_committed_long_ago_and_came_back_still_has_its_text() {
+    let mut rig = Rig::new();
+    rig.webex("ann", "ann", "bob", "slow");
+    let (ticket, entry, _) = rig.delivery();
+    rig.pass(seconds(400));
+    rig.webex("bob", "bob", "carol", "quick");
+    rig.deliver_all();
+    rig.pass(seconds(300));
+    rig.delivered(ticket, &entry);
+    // By now the quick one is final, and its text erased.
+    rig.pass(seconds(330));
+    let origin = rig.jabber_origin("ann", "ann", "bob", "", "");
+    let of = StanzaId::new(entry.derived.as_str());
+    rig.jabber_with(origin, Kind::Bounced { of, condition: "session-ended".into() }, "");
+    let (_, again, _) = rig.delivery();
+    assert_eq!(again.id, entry.id);
+    assert_ne!(again.body, router::envelope::Body::None);
+}
+
 fn edit(rig: &mut Rig, activity: &str, of: &str) {
     let origin = rig.webex_origin("ann", "ann", "bob", activity);
     rig.webex_with(origin, Kind::Edit { of: ActivityId::new(of) });
