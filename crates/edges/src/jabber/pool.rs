@@ -96,11 +96,13 @@ impl Link {
                 self.open_session(person, session, now);
             }
             Step::Starting => {}
-            Step::Preparing { .. } | Step::Settling { .. } | Step::Settled if !session.wants_open() => {
+            Step::Preparing { .. } | Step::Settling { .. } | Step::Settled | Step::Doubted { .. }
+                if !session.wants_open() =>
+            {
                 self.end(person, session, now);
             }
-            Step::Preparing { .. } | Step::Settling { .. } if late => {
-                tracing::warn!(%person, "an opening is not answered");
+            Step::Preparing { .. } | Step::Settling { .. } | Step::Doubted { .. } if late => {
+                tracing::warn!(%person, "a session does not answer");
                 session.tries = session.tries.saturating_add(1);
                 self.end(person, session, now);
             }
@@ -110,7 +112,7 @@ impl Link {
                     self.settle(person, session, now);
                 }
             }
-            Step::Preparing { .. } => {}
+            Step::Preparing { .. } | Step::Doubted { .. } => {}
             Step::Settling { .. } | Step::Settled => self.publish(person, session),
             Step::Ending if late && self.is_trusted() => {
                 self.forget_ids(session);
@@ -177,11 +179,15 @@ impl Link {
     /// Publishes what is to be seen, and a ping behind it: when it returns, the opening has ended.
     fn settle(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
         self.publish(person, session);
+        let ping = self.send_ping(person, session);
+        session.go(Step::Settling { ping }, now);
+    }
+
+    fn send_ping(&mut self, person: &PersonId, session: &Session) -> Box<str> {
         let id = self.request();
-        let ping = words::ping(&id, session.jid.domain().as_str());
-        let ping = self.wrap(session.ids.as_ref(), ping);
+        let ping = self.wrap(session.ids.as_ref(), words::ping(&id, session.jid.domain().as_str()));
         self.outgoing.push(Purpose::Ping(person.clone()), ping);
-        session.go(Step::Settling { ping: id }, now);
+        id
     }
 
     /// Sends presence where it differs from what was last said.
@@ -406,7 +412,7 @@ impl Link {
                 (session.said, session.said_at) = (None, None);
             }
             match &session.step {
-                Step::Settled => {
+                Step::Settled | Step::Doubted { settled: true, .. } => {
                     if let Some(stream) = self.stream.as_ref().map(|stream| stream.id.clone()) {
                         let at = self.shared.clock.now();
                         let opening = SessionEvent::Opening { stream, resumed: true, at };
@@ -415,7 +421,7 @@ impl Link {
                     }
                     self.settle(&person, &mut session, now);
                 }
-                Step::Settling { .. } => self.settle(&person, &mut session, now),
+                Step::Settling { .. } | Step::Doubted { .. } => self.settle(&person, &mut session, now),
                 // Taken up from an earlier run, in the middle of its opening.
                 Step::Preparing { .. } if !session.told => self.prepare(&person, &mut session, now),
                 Step::Preparing { ask, .. } if again.contains(&Purpose::Carbons(person.clone())) => {
@@ -487,12 +493,22 @@ impl Link {
                 self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));
                 self.keep_session(person);
             }
+            Step::Doubted { ping, settled } if &**ping == id => {
+                let settled = *settled;
+                let Some(mut session) = self.sessions.remove(person) else { return };
+                match settled {
+                    true => session.go(Step::Settled, now),
+                    false => self.settle(person, &mut session, now),
+                }
+                self.sessions.insert(person.clone(), session);
+                self.keep_session(person);
+            }
             _ => return,
         }
         self.drive(person, now);
     }
 
-    /// A stanza of ours came back: the server does not know the session any more.
+    /// A stanza of ours came back, as one of a session that the server does not know.
     pub(super) fn bounced(
         &mut self,
         person: &PersonId,
@@ -502,28 +518,33 @@ impl Link {
         now: Instant,
     ) {
         let id = stanza.attr("id").unwrap_or_default();
-        let session = self.sessions.get(person).filter(|_| stanza.name() == "message");
-        if let Some(session) = session {
-            let own = JabberId::new(session.jid.to_bare().as_str());
-            let origin = JabberOrigin {
-                session: person.clone(),
-                form: Form::Direct,
-                from: session.jid.as_str().into(),
-                from_bare: own.clone(),
-                to: own,
-                stanza: StanzaId::new(id),
-                origin_id: None,
-                text_hash: intake::hash(""),
-                stamp: None,
-            };
-            let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-ended".into() };
-            let envelope =
-                Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
-            self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));
-        } else {
+        if stanza.name() != "message" {
             self.lower_barrier(id, now);
             self.intake.push_back(Inbound::Handled(upstream));
+            return self.ended(ids, false, now);
         }
-        self.ended(ids, false, now);
+        let Some(mut session) = self.sessions.remove(person) else { return };
+        let own = JabberId::new(session.jid.to_bare().as_str());
+        let origin = JabberOrigin {
+            session: person.clone(),
+            form: Form::Direct,
+            from: session.jid.as_str().into(),
+            from_bare: own.clone(),
+            to: own,
+            stanza: StanzaId::new(id),
+            origin_id: None,
+            text_hash: intake::hash(""),
+            stamp: None,
+        };
+        let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-ended".into() };
+        let envelope = Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
+        self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));
+        if session.sends() {
+            let settled = matches!(session.step, Step::Settled);
+            let ping = self.send_ping(person, &session);
+            session.go(Step::Doubted { ping, settled }, now);
+        }
+        self.sessions.insert(person.clone(), session);
+        self.drive(person, now);
     }
 }

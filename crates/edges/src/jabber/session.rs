@@ -14,8 +14,9 @@ const CLIENTS: usize = 16;
 
 /// ```text
 /// Closed ─► Starting ─► Preparing ─► Settling ─► Settled ─► Ending ─► Closed
-///             start       carbons,      presence,               end
-///                         ids on disk   ping
+///             start       carbons,      presence,   ▲  │         end
+///                         ids on disk   ping        │  ▼ a stanza came back
+///                                                  Doubted
 /// ```
 #[derive(Debug)]
 pub(super) enum Step {
@@ -38,6 +39,14 @@ pub(super) enum Step {
     },
     /// What it brings is live.
     Settled,
+    /// A stanza of ours came back as if the server did not know the session. Nothing is sent before this
+    /// ping has come back too, which ends the session, or is answered, which proves that it is there.
+    Doubted {
+        /// The ping's id.
+        ping: Box<str>,
+        /// What it brings is live.
+        settled: bool,
+    },
     /// Its end was asked for.
     Ending,
 }

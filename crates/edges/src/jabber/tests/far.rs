@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) cut_before: bool,
     /// Handles the next message, tells nobody, and cuts the connection.
     pub(super) cut_after: bool,
+    /// Gives the next message back as one of an unknown session, on the trusted link.
+    pub(super) bounces: bool,
     /// Cuts the connection now.
     pub(super) cut: bool,
     /// Ends the stream with this error now.
@@ -220,7 +222,9 @@ impl Far {
                 reply(&mut state, session_control::ended(&ids));
             }
             Some(Request::Stanza(ids, stanza)) => {
-                if !state.sessions.values().any(|known| *known == ids) {
+                let known = state.sessions.values().any(|known| *known == ids);
+                let bounces = stanza.name() == "message" && std::mem::take(&mut state.bounces);
+                if bounces || !known {
                     return reply(&mut state, session_control::bounced(&ids, stanza));
                 }
                 if let Some(answer) = self.see(stanza, state.mute) {

@@ -705,6 +705,40 @@ async fn nobody_fights_over_a_resource() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stanza_that_comes_back_is_reported_and_its_session_doubted() {
+    for is_gone in [false, true] {
+        let mut world = World::new(trusted(), State::default());
+        let stream = world.settled().await;
+        world.far.tell(|far| match is_gone {
+            true => far.sessions.clear(),
+            false => far.bounces = true,
+        });
+        world.say(1, "one");
+        let (ticket, _) = world.attempt().await;
+        world.order(Order::Write(ticket));
+        assert_eq!(world.receipt().await, delivered(1), "it did arrive, and came back");
+        let (envelope, ..) = world.message().await;
+        let of = StanzaId::new("derived-1");
+        assert_eq!(envelope.kind, Kind::Bounced { of, condition: "session-ended".into() });
+        if is_gone {
+            let Inbound::Session(_, closed) = world.input().await else { panic!() };
+            assert_eq!(closed, SessionEvent::Closed { for_good: false });
+            world.opening(&stream, false).await;
+            world.settle().await;
+        }
+        world.say(2, "one again");
+        let (ticket, _) = world.attempt().await;
+        world.order(Order::Write(ticket));
+        assert_eq!(world.receipt().await, delivered(2));
+        let mut starts = 0;
+        while let Ok(seen) = world.seen.try_recv() {
+            starts += usize::from(matches!(seen, Seen::Start(_)));
+        }
+        assert_eq!(starts, usize::from(is_gone));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_user_is_not_asked_for_again() {
     let mut world = World::new(trusted(), State { strict: true, ..State::default() });
     world.open("bob", Show::Available);
