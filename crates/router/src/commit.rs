@@ -164,7 +164,9 @@ impl Router {
                 if building.holders.contains(&(Side::Session, person.clone())) {
                     return Err(Pending::Session(person, SessionEvent::Settled));
                 }
-                self.holds.settled(&person);
+                if self.holds.settled(&person) {
+                    self.outgoing.later(Change::Keep(began(&person), None));
+                }
                 self.timers.cancel(&Timer::Session(person.clone()));
                 self.release(Side::Session, &person, building);
                 self.cause_gone(&Cause::Session(person));
@@ -172,6 +174,10 @@ impl Router {
             }
             Pending::Session(person, SessionEvent::Opening { resumed, at, .. }) => {
                 self.holds.opening(&person, resumed, at, now);
+                if !resumed {
+                    let value = at.0.to_be_bytes();
+                    self.outgoing.later(Change::Keep(began(&person), Some(Box::new(value))));
+                }
                 self.hold_timer(Side::Session, person.clone());
                 self.cause_gone(&Cause::Session(person));
                 Ok(())
@@ -203,8 +209,9 @@ impl Router {
                 if building.holders.contains(&(side, person.clone())) {
                     return Err(Pending::HoldOver(side, person));
                 }
-                self.holds.over(side, &person);
-                self.count("holds that took too long");
+                if self.holds.over(side, &person) {
+                    self.count("holds that took too long");
+                }
                 self.release(side, &person, building);
                 Ok(())
             }
@@ -339,10 +346,10 @@ impl Router {
         let releasing: BTreeSet<EntryId> = building.releases.iter().flatten().map(|(id, _)| *id).collect();
         let mut held: Vec<(SortKey, EntryId)> = self
             .lanes
-            .all()
-            .filter(|live| {
-                let EntryState::Held { by } = &live.entry.state else { return false };
-                side_of(&live.entry.lane) == side && by.contains(person)
+            .held()
+            .filter(|live| match &live.entry.state {
+                EntryState::Held { by } => side_of(&live.entry.lane) == side && by.contains(person),
+                _ => false,
             })
             .filter(|live| !releasing.contains(&live.entry.id))
             .map(|live| (sort_key(live), live.entry.id))
@@ -489,6 +496,19 @@ fn hold(side: Side, person: PersonId) -> Timer {
         Side::Session => Timer::Session(person),
         Side::Socket => Timer::CatchUp(person),
     }
+}
+
+/// What is kept of a session that has not settled: when it began, since an opening goes on after a restart.
+const BEGAN: &str = "router.began/";
+
+fn began(person: &PersonId) -> Box<str> {
+    format!("{BEGAN}{person}").into()
+}
+
+/// Whose session began when, if this is kept of one.
+pub(crate) fn had_begun(key: &str, value: &[u8]) -> Option<(PersonId, Time)> {
+    let at = i64::from_be_bytes(value.try_into().ok()?);
+    Some((PersonId::new(key.strip_prefix(BEGAN)?), Time(at)))
 }
 
 fn side_of(lane: &Lane) -> Side {

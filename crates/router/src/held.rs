@@ -23,7 +23,7 @@ pub(crate) enum Hold {
     Late,
     /// It is held; stamps before this moment sort, `None`: none does.
     Yes {
-        /// The server's time at the opening of a session that is not resumed.
+        /// The server's time when the session began; `None` once it had settled.
         sorts_before: Option<Time>,
     },
 }
@@ -32,6 +32,8 @@ pub(crate) enum Hold {
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
     sessions: BTreeMap<PersonId, Session>,
+    /// When the session of an opening began that has not settled, through however many resumptions.
+    began: BTreeMap<PersonId, Time>,
     sockets: BTreeMap<PersonId, Socket>,
 }
 
@@ -52,14 +54,26 @@ struct Socket {
 }
 
 impl Holds {
+    /// A session opens, or goes on after a resumption. What a resumption stamps was sent after the session
+    /// began, so only stamps from before that sort.
     pub(crate) fn opening(&mut self, person: &PersonId, resumed: bool, at: Time, now: Time) {
-        let sorts_before = (!resumed).then_some(at);
+        if !resumed {
+            self.began.insert(person.clone(), at);
+        }
+        let sorts_before = self.began.get(person).copied();
         let opening = Session::Opening { sorts_before, since: now, active: now, over: false };
         self.sessions.insert(person.clone(), opening);
     }
 
-    pub(crate) fn settled(&mut self, person: &PersonId) {
+    /// In an earlier run a session began then, and had not settled.
+    pub(crate) fn had_begun(&mut self, person: PersonId, at: Time) {
+        self.began.insert(person, at);
+    }
+
+    /// The opening has ended. True if it was that of a session, not only a resumption.
+    pub(crate) fn settled(&mut self, person: &PersonId) -> bool {
         self.sessions.insert(person.clone(), Session::Settled);
+        self.began.remove(person).is_some()
     }
 
     pub(crate) fn closed(&mut self, person: &PersonId, for_good: bool) {
@@ -99,6 +113,7 @@ impl Holds {
     /// Forgets a person who is not served any more.
     pub(crate) fn forget(&mut self, person: &PersonId) {
         self.sessions.remove(person);
+        self.began.remove(person);
         self.sockets.remove(person);
     }
 
@@ -151,19 +166,18 @@ impl Holds {
         }
     }
 
-    /// The hold has lasted too long: what comes later is released at once, and counted.
-    pub(crate) fn over(&mut self, side: Side, person: &PersonId) {
+    /// The hold has lasted too long: what comes later is released at once, and counted. False if nothing was
+    /// held any more.
+    pub(crate) fn over(&mut self, side: Side, person: &PersonId) -> bool {
         match side {
-            Side::Session => {
-                if let Some(Session::Opening { over, .. }) = self.sessions.get_mut(person) {
-                    *over = true;
-                }
-            }
-            Side::Socket => {
-                if let Some(socket) = self.sockets.get_mut(person) {
-                    socket.over = true;
-                }
-            }
+            Side::Session => match self.sessions.get_mut(person) {
+                Some(Session::Opening { over, .. }) => !std::mem::replace(over, true),
+                _ => false,
+            },
+            Side::Socket => match self.sockets.get_mut(person) {
+                Some(Socket { behind: true, over, .. }) => !std::mem::replace(over, true),
+                _ => false,
+            },
         }
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Lanes {
     sources: BTreeMap<SourceId, BTreeSet<EntryId>>,
     /// Which unfinished entries refer to an activity.
     referrers: BTreeMap<ActivityId, BTreeSet<EntryId>>,
+    /// What has no place yet.
+    held: BTreeSet<EntryId>,
     queues: BTreeMap<Lane, Queue>,
     ready: VecDeque<Lane>,
     listed: BTreeSet<Lane>,
@@ -105,6 +107,11 @@ impl Lanes {
         self.entries.values()
     }
 
+    /// What has no place yet.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Live> {
+        self.held.iter().filter_map(|id| self.entries.get(id))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -125,9 +132,14 @@ impl Lanes {
         if let Some(TargetRef::Activity(activity)) = &entry.target {
             self.referrers.entry(activity.clone()).or_default().insert(id);
         }
-        if let Some(place) = live.place() {
-            self.queues.entry(entry.lane.clone()).or_default().entries.insert((place, id));
-            self.ready(&entry.lane.clone());
+        match live.place() {
+            Some(place) => {
+                self.queues.entry(entry.lane.clone()).or_default().entries.insert((place, id));
+                self.ready(&entry.lane.clone());
+            }
+            None => {
+                self.held.insert(id);
+            }
         }
         self.entries.insert(id, live);
     }
@@ -135,6 +147,7 @@ impl Lanes {
     /// Gives an entry its place, or another one.
     pub(crate) fn place(&mut self, id: EntryId, place: u64) {
         let Some(live) = self.entries.get_mut(&id) else { return };
+        self.held.remove(&id);
         let queue = self.queues.entry(live.entry.lane.clone()).or_default();
         if let Some(earlier) = live.place() {
             queue.entries.remove(&(earlier, id));
@@ -148,6 +161,7 @@ impl Lanes {
     /// Takes a finished entry out, and tells those that refer to it how it ended.
     pub(crate) fn remove(&mut self, id: EntryId, end: EntryState) -> Option<Live> {
         let live = self.entries.remove(&id)?;
+        self.held.remove(&id);
         self.derived.remove(&live.entry.derived);
         if let Some(position) = &live.entry.attempt {
             self.attempts.remove(position);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::{Committing, Outgoing, Pending};
+use crate::commit::{Committing, Outgoing, Pending, had_begun};
 use crate::counters::Counters;
 use crate::delivery::{Delivered, Delivery};
 use crate::directory::{Directory, DirectoryError};
@@ -249,7 +249,7 @@ impl Router {
         counters.sessions = served.iter().filter(|p| self.holds.is_settled(p)).count();
         counters.inactive = served.iter().filter(|p| !self.presence.wants_open(p)).count();
         counters.catching_up = served.iter().filter(|p| self.holds.is_behind(p)).count();
-        counters.held = self.lanes.all().filter(|live| live.place().is_none()).count();
+        counters.held = self.lanes.held().count();
         counters.lanes = self.lanes.count();
         counters.waiting = self.lanes.all().filter(|live| live.place().is_some()).count();
         counters.in_flight = self.deliveries.len();
@@ -281,6 +281,9 @@ impl Router {
 
     /// Goes on where the store has left off.
     fn restore(&mut self, loaded: Loaded, now: Time) {
+        for (person, at) in loaded.kept.iter().filter_map(|(key, value)| had_begun(key, value)) {
+            self.holds.had_begun(person, at);
+        }
         let presence: BTreeMap<_, _> = loaded.presence.into_iter().collect();
         let mut targets: BTreeMap<_, _> = loaded.targets.into_iter().collect();
         for entry in loaded.entries {

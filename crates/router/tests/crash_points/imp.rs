@@ -27,8 +27,8 @@ pub(crate) enum Written {
 /// The server.
 #[derive(Debug, Default)]
 pub(crate) struct Imp {
-    /// The stream has been opened once.
-    pub(crate) exists: bool,
+    /// Which stream it is, counted from 1; 0 before the first.
+    pub(crate) generation: u32,
     sent: u64,
     /// Sent and not acknowledged; with the time of sending, and whether it was sent again.
     pub(crate) unacknowledged: VecDeque<(u64, Stanza, Time, bool)>,
@@ -43,6 +43,21 @@ impl Imp {
     pub(crate) fn send(&mut self, stanza: Stanza, now: Time) {
         self.sent += 1;
         self.unacknowledged.push_back((self.sent, stanza, now, false));
+    }
+
+    /// The next stream: what was not acknowledged on the last one is replayed, stamped; pings are forgotten.
+    fn begin_another(&mut self, now: Time) {
+        self.generation += 1;
+        (self.sent, self.h) = (0, 0);
+        for (_, stanza, sent, _) in std::mem::take(&mut self.unacknowledged) {
+            if let Stanza::Chat { .. } = stanza {
+                self.send(stanza, sent);
+            }
+        }
+        // The server stamps with the moment at which it first had the message, before the session began.
+        for (_, _, sent, again) in &mut self.unacknowledged {
+            (*sent, *again) = ((*sent).min(now.plus(-1)), true);
+        }
     }
 
     /// Handles the next stanza of ours. Copies go to the sessions of both, and are ours to recognize.
@@ -92,8 +107,8 @@ pub(crate) struct Edge {
     pub(crate) pings: VecDeque<PersonId>,
 }
 
-pub(crate) fn stream() -> ImpStreamId {
-    ImpStreamId::new("link")
+pub(crate) fn stream(generation: u32) -> ImpStreamId {
+    ImpStreamId::new(format!("link-{generation}"))
 }
 
 impl Edge {
@@ -111,24 +126,38 @@ impl Edge {
         }
     }
 
-    pub(crate) fn connect(&mut self, imp: &mut Imp, now: Time, served: &[PersonId]) -> Vec<Inbound> {
+    /// Connects: resumes the stream, or is refused and begins another one.
+    pub(crate) fn connect(
+        &mut self,
+        imp: &mut Imp,
+        refuse: bool,
+        now: Time,
+        served: &[PersonId],
+    ) -> Vec<Inbound> {
         self.up = true;
-        let resumed = imp.exists;
-        imp.exists = true;
+        let resumed = imp.generation > 0 && !refuse;
         let mut inbound = Vec::new();
+        imp.acknowledged(self.allowed);
         if resumed {
-            imp.acknowledged(self.allowed);
             for (n, _, _, again) in &mut imp.unacknowledged {
                 *again |= *n > self.read;
             }
             self.out = imp.h;
             self.settling = true;
-            inbound.push(Inbound::Stream(stream(), StreamEvent::Resumed { h: imp.h }));
+            let event = StreamEvent::Resumed { h: imp.h };
+            inbound.push(Inbound::Stream(stream(imp.generation), event));
         } else {
-            inbound.push(Inbound::Stream(stream(), StreamEvent::Up { acknowledges: true }));
+            if imp.generation > 0 {
+                let event = StreamEvent::Refused { h: None };
+                inbound.push(Inbound::Stream(stream(imp.generation), event));
+            }
+            imp.begin_another(now);
+            (self.read, self.allowed, self.out, self.settling) = (0, 0, 0, false);
+            let event = StreamEvent::Up { acknowledges: true };
+            inbound.push(Inbound::Stream(stream(imp.generation), event));
         }
         for person in served {
-            let event = SessionEvent::Opening { stream: stream(), resumed, at: now };
+            let event = SessionEvent::Opening { stream: stream(imp.generation), resumed, at: now };
             inbound.push(Inbound::Session(person.clone(), event));
         }
         self.pings = served.iter().cloned().collect();
@@ -144,7 +173,7 @@ impl Edge {
         self.up = false;
         self.busy = None;
         self.unanswered.clear();
-        Inbound::Stream(stream(), StreamEvent::Lost)
+        Inbound::Stream(stream(imp.generation), StreamEvent::Lost)
     }
 
     pub(crate) fn can_write(&self) -> bool {
@@ -157,7 +186,7 @@ impl Edge {
     }
 
     /// Works on the next delivery.
-    pub(crate) fn attempt(&mut self) -> Option<Inbound> {
+    pub(crate) fn attempt(&mut self, imp: &Imp) -> Option<Inbound> {
         let (ticket, stored) = self.queue.pop_front()?;
         if !self.up {
             let cause = Cause::Session(stored.entry.carrier);
@@ -171,7 +200,7 @@ impl Edge {
         };
         let conversation = entry.conversation.expect("it came from one").as_str().to_owned();
         self.busy = Some((ticket, Written::Message { id: entry.derived, conversation, text }));
-        Some(Inbound::Attempt(ticket, Some(Position { stream: stream(), n: self.out + 1 })))
+        Some(Inbound::Attempt(ticket, Some(Position { stream: stream(imp.generation), n: self.out + 1 })))
     }
 
     pub(crate) fn committed(&mut self, ticket: Ticket, imp: &mut Imp, write: bool) {
@@ -204,7 +233,7 @@ impl Edge {
         let next = imp.unacknowledged.iter().find(|(n, ..)| *n > self.read);
         let Some((n, stanza, sent, again)) = next else { return Vec::new() };
         self.read = *n;
-        let upstream = Upstream { stream: StreamId::Imp(stream()), n: *n };
+        let upstream = Upstream { stream: StreamId::Imp(stream(imp.generation)), n: *n };
         match stanza {
             Stanza::Pong(person) => {
                 vec![Inbound::Session(person.clone(), SessionEvent::Settled), Inbound::Handled(upstream)]

@@ -72,7 +72,7 @@ fn pair(conversation: &str) -> (PersonId, PersonId) {
 
 /// How many seeds each test runs; `CRASH_POINTS_SEEDS` asks for more.
 fn seeds() -> u64 {
-    std::env::var("CRASH_POINTS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
+    std::env::var("CRASH_POINTS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(250)
 }
 
 fn all_hold(setup: Setup) {
@@ -118,6 +118,11 @@ fn what_is_edited_replaces_or_follows() {
 }
 
 #[test]
+fn a_refused_resumption_repeats_what_was_in_flight_and_no_more() {
+    all_hold(Setup::refused());
+}
+
+#[test]
 fn without_crashes_nothing_is_special() {
     all_hold(Setup { crashes: 0, ..Setup::both() });
 }
@@ -127,6 +132,11 @@ fn every_rule_is_needed_towards_webex() {
     for broken in [Break::Acknowledge, Break::Key, Break::Question, Break::Settle] {
         some_fail(Setup::to_webex(), broken);
     }
+}
+
+#[test]
+fn what_an_opening_session_brings_has_to_be_held() {
+    some_fail(Setup::refused(), Break::Hold);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use router::ids::{BatchId, JabberId, PersonId, StreamId, Time};
-use router::inbound::{Facts, Inbound, PersonFacts, SessionEvent};
+use router::inbound::{Facts, Inbound, PersonFacts, SessionEvent, StreamEvent};
 use router::memory::MemoryStorage;
 use router::outbound::Outbound;
 use router::outbox::{Batch, Lane, Novelty, Storage};
@@ -25,12 +25,24 @@ pub(crate) struct Setup {
     pub(crate) crashes: usize,
     pub(crate) cuts: usize,
     pub(crate) deaths: usize,
+    /// How often a resumption may be refused; then what was in flight outbound may be repeated once.
+    pub(crate) refusals: usize,
     pub(crate) unkind: bool,
 }
 
 impl Setup {
     pub(crate) fn both() -> Self {
-        Self { jabber: 5, webex: 5, deletes: 0, edits: 0, crashes: 3, cuts: 3, deaths: 2, unkind: true }
+        Self {
+            jabber: 5,
+            webex: 5,
+            deletes: 0,
+            edits: 0,
+            crashes: 3,
+            cuts: 3,
+            deaths: 2,
+            refusals: 0,
+            unkind: true,
+        }
     }
 
     pub(crate) fn to_webex() -> Self {
@@ -39,6 +51,11 @@ impl Setup {
 
     pub(crate) fn to_jabber() -> Self {
         Self { jabber: 0, webex: 6, ..Self::both() }
+    }
+
+    /// With a resumption refused: what waited is replayed with stamps, mixed with live traffic.
+    pub(crate) fn refused() -> Self {
+        Self { refusals: 1, cuts: 4, ..Self::both() }
     }
 
     pub(crate) fn deletes() -> Self {
@@ -61,6 +78,15 @@ struct Run {
     inbox: VecDeque<Inbound>,
 }
 
+impl Run {
+    /// Whether every session has settled, and what it held is released on disk.
+    fn holds_nothing(&self, served: &[PersonId]) -> bool {
+        let counters = self.router.counters();
+        let committed = self.batch.is_none() && self.answer.is_none() && self.router.uncommitted() == 0;
+        committed && counters.held == 0 && counters.sessions == served.len()
+    }
+}
+
 pub(crate) struct World {
     rng: Rng,
     now: Time,
@@ -74,6 +100,11 @@ pub(crate) struct World {
     served: Vec<PersonId>,
     /// What was written in Jabber, in order: conversation and text.
     written: Vec<(String, String)>,
+    /// How often a resumption was refused.
+    refused: usize,
+    /// When the link was cut, every session had settled. What an opening session holds when it is refused may
+    /// come late: the stated window, in which no order is promised.
+    was_settled: bool,
     trace: Vec<String>,
 }
 
@@ -127,6 +158,8 @@ impl World {
             cloud: Cloud::default(),
             served,
             written: Vec::new(),
+            refused: 0,
+            was_settled: false,
             trace: Vec::new(),
         };
         world.start();
@@ -167,7 +200,9 @@ impl World {
 
     fn start(&mut self) {
         let loaded = self.storage.load(self.now).expect("memory loads");
-        let stored = loaded.streams.first().map_or(0, |(_, n)| *n);
+        let current = imp::stream(self.imp.generation);
+        let stored = loaded.streams.iter().find(|(s, _)| *s == current).map_or(0, |(_, n)| *n);
+        let over: Vec<_> = loaded.streams.iter().map(|(s, _)| s.clone()).filter(|s| *s != current).collect();
         let (run, cursors, known) = (loaded.run, loaded.cursors.clone(), loaded.directory.is_some());
         let config = Config {
             tagger: tagger(),
@@ -178,7 +213,9 @@ impl World {
             rate: None,
         };
         let router = Router::new(config, loaded, self.now).expect("the store is readable");
-        let mut inbox = VecDeque::new();
+        // A stream that was refused, and the process died before that was committed.
+        let refused = |stream| Inbound::Stream(stream, StreamEvent::Refused { h: None });
+        let mut inbox: VecDeque<Inbound> = over.into_iter().map(refused).collect();
         if !known {
             inbox.push_back(Inbound::Directory(facts()));
         }
@@ -287,7 +324,12 @@ impl World {
                 let Some((id, novelties)) = run.answer.take() else { return };
                 run.router.handle(Inbound::Committed(id, novelties), now);
             }
-            Step::Connect => run.inbox.extend(run.jabber.connect(&mut self.imp, now, served)),
+            Step::Connect => {
+                let refuse = self.setup.refusals > 0 && self.was_settled && self.rng.one_in(2);
+                self.setup.refusals -= usize::from(refuse);
+                self.refused += usize::from(refuse);
+                run.inbox.extend(run.jabber.connect(&mut self.imp, refuse, now, served));
+            }
             Step::ReadStanza => {
                 run.inbox.extend(run.jabber.read(&self.imp, now));
                 if self.broken == Some(Break::Acknowledge) {
@@ -302,9 +344,10 @@ impl World {
                 }
             }
             Step::Presence => run.jabber.write(&mut self.imp, Written::Presence),
-            Step::Attempt => run.inbox.extend(run.jabber.attempt()),
+            Step::Attempt => run.inbox.extend(run.jabber.attempt(&self.imp)),
             Step::Cut => {
                 self.setup.cuts -= 1;
+                self.was_settled = run.holds_nothing(served);
                 let arrived = self.rng.below(self.imp.tcp.len() + 1);
                 run.inbox.push_back(run.jabber.cut(&mut self.imp, arrived, now, served));
             }
@@ -401,6 +444,7 @@ impl World {
         if let Some(mut run) = self.run.take()
             && run.jabber.up
         {
+            self.was_settled = run.holds_nothing(&self.served);
             let arrived = self.rng.below(self.imp.tcp.len() + 1);
             run.jabber.cut(&mut self.imp, arrived, self.now, &self.served);
         }
@@ -426,7 +470,7 @@ impl World {
             match outbound {
                 Outbound::Commit(batch) => run.batch = Some(batch),
                 Outbound::Acknowledge(upstream) => {
-                    if let StreamId::Imp(_) = upstream.stream {
+                    if upstream.stream == StreamId::Imp(imp::stream(self.imp.generation)) {
                         run.jabber.allowed = run.jabber.allowed.max(upstream.n);
                         if run.jabber.up {
                             self.imp.acknowledged(run.jabber.allowed);
@@ -490,10 +534,16 @@ impl World {
     /// What enabled people wrote in Webex, in Jabber.
     fn judge_jabber(&self) -> Result<(), String> {
         for name in ["ann+bob", "ann+carol", "bob+carol"] {
-            let shown: Vec<&str> = match self.imp.shown.get(name) {
-                Some(shown) => shown.iter().map(|(text, _)| text.as_str()).collect(),
-                None => Vec::new(),
-            };
+            let mut shown: Vec<&str> = Vec::new();
+            let mut repeats = BTreeMap::new();
+            for (text, id) in self.imp.shown.get(name).into_iter().flatten() {
+                // Where resumption was refused, what was in flight may come once more, with the same id.
+                let count = repeats.entry(id).or_insert(0);
+                if *count == 0 || *count > self.refused {
+                    shown.push(text);
+                }
+                *count += 1;
+            }
             if let Some(text) = shown.iter().find(|text| text.starts_with('j')) {
                 return Err(format!("{text} has come back to Jabber"));
             }
