@@ -7,7 +7,9 @@ mod traffic;
 
 pub use http::{get, post};
 pub use process::{Connector, Lab, Scratch, connector_binary, crashing_binary};
-pub use traffic::{Chance, Traffic, Verdict, Voice, carried, conversation, three_conversations};
+pub use traffic::{
+    Chance, Dialogue, Traffic, Verdict, Voice, carried, conversation, shown, three_conversations,
+};
 
 use std::time::{Duration, Instant};
 

@@ -121,6 +121,70 @@ impl Traffic {
     }
 }
 
+/// Two people who take turns, each from either client, and answer only what that client has shown them.
+#[derive(Debug)]
+pub struct Dialogue {
+    people: [&'static str; 2],
+    stop: Arc<AtomicBool>,
+    turns: JoinHandle<Vec<String>>,
+}
+
+impl Dialogue {
+    /// Begins to talk through this control interface.
+    #[must_use]
+    pub fn start(control: &str, people: [&'static str; 2], seed: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let turns = {
+            let (stop, control) = (Arc::clone(&stop), control.trim_end_matches('/').to_owned());
+            let mut chance = Chance::new(seed);
+            std::thread::spawn(move || {
+                let mut said: Vec<String> = Vec::new();
+                'turns: for turn in 0.. {
+                    let (who, to) = (people[turn % 2], people[(turn + 1) % 2]);
+                    let client = format!("{who}/{}", ["jabber", "webex"][chance.between(0, 2) as usize]);
+                    while said.last().is_some_and(|last| !texts_of(&control, &client).contains(last)) {
+                        if stop.load(Ordering::Relaxed) {
+                            break 'turns;
+                        }
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    // Now and then two in a row.
+                    for part in 0..=chance.between(0, 2) {
+                        let text =
+                            format!("{} and {}: turn {turn}.{part} from {client}", people[0], people[1]);
+                        let body = json!({"client": client, "to": to, "text": text});
+                        post(&format!("{control}/say"), &body)
+                            .unwrap_or_else(|e| panic!("{e} (asked: {body})"));
+                        said.push(text);
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                said
+            })
+        };
+        Self { people, stop, turns }
+    }
+
+    /// They fall silent; what they said, in order, and the two of them.
+    ///
+    /// # Panics
+    /// The lab has refused a message.
+    #[must_use]
+    pub fn stop(self) -> ([&'static str; 2], Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        (self.people, self.turns.join().expect("the lab takes every message"))
+    }
+}
+
+/// What a client has shown of a dialogue, in order.
+#[must_use]
+pub fn shown(control: &str, client: &str, people: [&str; 2]) -> Vec<String> {
+    let theirs = format!("{} and {}: turn ", people[0], people[1]);
+    texts_of(control, client).into_iter().filter(|text| text.starts_with(&theirs)).collect()
+}
+
 /// What became of the messages, as the receiving clients saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {

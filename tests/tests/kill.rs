@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tests::{
-    Chance, Connector, Lab, Scratch, Traffic, Verdict, carried, crashing_binary, three_conversations,
+    Chance, Connector, Dialogue, Lab, Scratch, Traffic, Verdict, carried, crashing_binary, shown,
+    three_conversations,
 };
 
 #[test]
@@ -21,7 +22,33 @@ fn nor_do_ten_with_a_client_stream_for_each_user() {
     exactly_once("kill-link-b", &["--link", "b"], 10);
 }
 
-/// The test above can fail: a connector that acknowledges before it commits loses what it is killed with.
+#[test]
+fn no_answer_is_shown_before_what_its_author_had_seen() {
+    let scratch = Scratch::new("kill-answers");
+    let lab = stand_ins(&scratch, &[]);
+    let control = lab.endpoint("control");
+    let mut connector = Connector::start(&lab);
+    connector.wait_up(&lab);
+    let pairs = [["alice", "bob"], ["alice", "erin"], ["bob", "gina"]];
+    let dialogues = pairs.map(|people| Dialogue::start(control, people, seed()));
+    let mut chance = Chance::new(seed());
+    for _ in 0..10 {
+        std::thread::sleep(chance.millis(300, 4_000));
+        connector.kill();
+        connector = Connector::start(&lab);
+    }
+    let said = dialogues.map(Dialogue::stop);
+    assert!(lab.wait_idle(Duration::from_secs(180)), "it does not come to rest");
+    for (people, turns) in said {
+        println!("{people:?} have written {} messages", turns.len());
+        assert!(turns.len() > 10, "{people:?} have hardly talked");
+        for client in people.map(|name| ["jabber", "webex"].map(|app| format!("{name}/{app}"))).concat() {
+            assert_eq!(shown(control, &client, people), turns, "in {client}");
+        }
+    }
+}
+
+/// The tests above can fail: a connector that acknowledges before it commits loses what it is killed with.
 #[test]
 fn acknowledging_before_the_commit_loses() {
     let program = crashing_binary();
