@@ -112,6 +112,8 @@ impl Connector {
             grace: config.limits.grace,
         };
         let people = people(&config, &cloud_http(&tls, &generator)?)?;
+        let bot = config.webex.bot_token.as_ref().map(|bot| access_token("webex.bot_token_file", bot));
+        let bot = bot.transpose()?;
         let jabber_config = jabber_config(&config, &tls)?;
         let opened =
             Hub::open(settings, Box::new(store), Keeping::Thread, clock).map_err(|e| with_causes(&e))?;
@@ -123,6 +125,7 @@ impl Connector {
                 handshakes: config.limits.handshakes as usize,
                 presence: PresenceConfig { poll: config.presence.poll, subscribe: config.presence.subscribe },
                 people,
+                bot,
             },
             opened.port.clone(),
             WebexKept {
@@ -266,9 +269,7 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
             }
             Ok(TokenConfig::User { client, enrolled })
         }
-        (TokenSource::Relay, ..) => {
-            Err("webex.token_source: \"relay\" is not there yet; use \"organization\" or \"user\"".into())
-        }
+        (TokenSource::Relay, ..) => Ok(TokenConfig::Relay),
         _ => Err("webex.token_source: its file of tokens is missing".into()),
     }
 }

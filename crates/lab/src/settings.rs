@@ -97,8 +97,11 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     ];
     match options.token_source {
         TokenSource::Organization => webex.push(("machine_token_file", quoted("machine.token"))),
-        TokenSource::User => webex.push(("user_tokens_file", quoted("tokens.csv"))),
-        TokenSource::Relay => {}
+        TokenSource::User => {
+            webex.push(("user_tokens_file", quoted("tokens.csv")));
+            webex.push(("bot_token_file", quoted("bot.token")));
+        }
+        TokenSource::Relay => webex.push(("bot_token_file", quoted("bot.token"))),
     }
     if let Some(ca) = &endpoints.ca {
         webex.push(("ca_file", quoted(&ca.to_string_lossy())));

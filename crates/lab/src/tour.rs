@@ -151,7 +151,7 @@ where
     settle(lab).await;
     let mut scene = Vec::new();
     for step in SCENE {
-        scene.push(speak(lab, step, relay, out).await?);
+        scene.push(speak(lab, step, out).await?);
     }
 
     writeln!(out, "\nThe sixteen interactions, judged when nothing is on its way:\n")?;
@@ -212,7 +212,6 @@ pub enum TourError {
 async fn speak(
     lab: &Lab,
     (sender, from, recipient, text): &(&'static str, App, &'static str, &'static str),
-    relay: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<Spoken, TourError> {
     let ctx = lab.ctx();
@@ -235,7 +234,7 @@ async fn speak(
     let mut clients: Vec<&str> = seen.iter().map(|s| s.client.as_str()).collect();
     clients.sort_unstable();
     // The author's other client shows the own half, where the connector carries it there.
-    let wanted = audience(&author, recipient, relay);
+    let wanted = audience(&author, recipient, ctx.options.token_source);
     let as_expected = clients == wanted;
     if !as_expected {
         writeln!(out, "    NOT AS EXPECTED: should be seen by {}", wanted.join(", "))?;
@@ -250,10 +249,16 @@ async fn speak(
 }
 
 /// Which clients see a message besides the one that it was written in, in order of their names.
-fn audience(author: &Client, recipient: &str, relay: bool) -> Vec<String> {
+fn audience(author: &Client, recipient: &str, source: TokenSource) -> Vec<String> {
     let enabled = |name: &str| ENABLED.contains(&name);
+    // Those who are enabled have enrolled; for anybody without a token a bot speaks.
+    let relayed = match source {
+        TokenSource::Organization => false,
+        TokenSource::User => !enabled(&author.name),
+        TokenSource::Relay => true,
+    };
     let crosses = match author.app {
-        App::Webex => enabled(&author.name) && !relay,
+        App::Webex => enabled(&author.name) && !relayed,
         App::Jabber => enabled(&author.name) || enabled(recipient),
     };
     let other = match author.app {
@@ -264,7 +269,7 @@ fn audience(author: &Client, recipient: &str, relay: bool) -> Vec<String> {
     if crosses {
         wanted.push(Client::new(recipient, other).to_string());
         // A relayed text is in the bot's voice, in a space without its author.
-        if !(relay && other == App::Webex) {
+        if !(relayed && other == App::Webex) {
             wanted.push(Client::new(&author.name, other).to_string());
         }
     }

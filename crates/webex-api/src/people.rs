@@ -126,6 +126,26 @@ impl Endpoint for List {
     }
 }
 
+/// `GET {hydra}/people/me`: whose token it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Me;
+
+impl Endpoint for Me {
+    type Response = Person;
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Hydra)
+    }
+
+    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
+        plain(Method::GET, &context.base.join(["people", "me"]), context)
+    }
+
+    fn from_http(response: Response<Bytes>) -> Result<Person, ApiError> {
+        read(response)
+    }
+}
+
 /// `POST {conversation}/users`: who has these addresses. Nobody is created.
 #[derive(Clone, Debug)]
 pub struct Lookup {

@@ -164,6 +164,7 @@ fn people() {
     assert_eq!(alice.licenses.as_ref().unwrap(), &["L1", "L2"]);
     assert_eq!((alice.invite_pending, bob.invite_pending, bob.licenses.is_none()), (false, true, true));
 
+    assert_eq!(line(people::Me, None), "GET https://base.example/api/people/me");
     let emails = vec!["a@corp.example".to_owned(), "nobody@corp.example".to_owned()];
     assert_eq!(
         line(people::Lookup { emails }, Some("users.request.json")),
@@ -191,6 +192,14 @@ fn conversations() {
         kms_message: "wrapped-request".into(),
     };
     assert_eq!(line(create, Some("create.request.json")), format!("POST {BASE}/conversations"));
+    let locked = conversation::CreateLocked {
+        me: id(ALICE),
+        others: vec![id(BOB)],
+        title: Text::new("jwe-title".into()),
+        key: id("kms://kms.example/keys/k1"),
+        kms_message: "wrapped-request".into(),
+    };
+    assert_eq!(line(locked, Some("create-locked.request.json")), format!("POST {BASE}/conversations"));
     assert!(line(conversation::Get(id(CONVERSATION)), None).starts_with(&format!("GET {CONVERSATION}?")));
     let found = read::<conversation::Get>("conversation.json");
     assert!(found.is_direct());

@@ -50,6 +50,7 @@ pub(crate) struct Webex {
     pub(crate) client_secret: Secret,
     pub(crate) machine_token: Option<Secret>,
     pub(crate) user_tokens: Option<Secret>,
+    pub(crate) bot_token: Option<Secret>,
     pub(crate) admin_token: Option<Secret>,
     pub(crate) license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
@@ -251,6 +252,10 @@ impl File<'_> {
         if token_source == Some(TokenSource::User) && user_tokens.is_none() {
             self.reader.wrong(at, "user_tokens_file", "is needed with token_source = \"user\"");
         }
+        let bot_token = self.secret(at, "bot_token_file");
+        if token_source == Some(TokenSource::Relay) && bot_token.is_none() {
+            self.reader.wrong(at, "bot_token_file", "is needed with token_source = \"relay\"");
+        }
         let admin_token = self.secret(at, "admin_token_file");
         let license_id = self.reader.text(at, "license_id");
         if !from_file {
@@ -287,6 +292,7 @@ impl File<'_> {
             client_secret: client_secret?,
             machine_token,
             user_tokens,
+            bot_token,
             admin_token,
             license_id,
             ca_file,

@@ -50,6 +50,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "File with the machine account's access token; needed with token_source = \"organization\"." },
     Setting { table: "webex", key: "user_tokens_file", fallback: Optional("\"tokens.csv\""),
         doc: "File of person id,refresh token; needed with token_source = \"user\"." },
+    Setting { table: "webex", key: "bot_token_file", fallback: Optional("\"bot.token\""),
+        doc: "File with the access token of a bot, which relays for people whom we cannot act as; needed with token_source = \"relay\"." },
     Setting { table: "webex", key: "admin_token_file", fallback: Optional("\"admin.token\""),
         doc: "File with an administrator's access token, which reads people and their licences; not needed with [directory] users." },
     Setting { table: "webex", key: "license_id", fallback: Optional("\"Y2lzY29zcGFyazovL3VzL0xJQ0VOU0UvSFlCUklE\""),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use router::envelope::Via;
-use router::ids::{PersonId, Time};
+use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::Inbound;
 use tokio::time::Instant;
 use webex_api::activity::Activity;
@@ -122,7 +122,8 @@ async fn list(
             page = listed.next.map(List::Next);
             for conversation in &listed.conversations {
                 let Some(url) = conversation.url.as_ref().filter(|url| !given_up(url)) else { continue };
-                if conversation.is_direct() && read.insert(url.clone()) {
+                let relay = side.relays.parties(&ConversationId::new(url.as_str())).is_some();
+                if (conversation.is_direct() || relay) && read.insert(url.clone()) {
                     one(side, task, conversation, url, since, until)
                         .await
                         .map_err(|error| closed(url, error))?;
@@ -170,7 +171,8 @@ async fn one(
             continue;
         }
         match reading.take(&activity, Some(conversation)) {
-            Ok((envelope, parts)) => {
+            Ok((mut envelope, parts)) => {
+                side.relays.adopt(&mut envelope);
                 side.posts.saw(&envelope);
                 take(side, Inbound::Listed(envelope, parts)).await?;
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use router::directory::Person;
 use router::envelope::{Body, Link};
 use router::ids::{ActivityId, ConversationId, PersonId, Time};
 use router::inbound::{Cause, Inbound, Outcome};
@@ -17,7 +18,7 @@ use super::catch_up;
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
 use super::intake::{person, time};
-use super::{Side, locked};
+use super::{Side, locked, relay};
 use crate::jabber::OpenError;
 use crate::port::Delivery;
 
@@ -41,9 +42,22 @@ pub(super) async fn run(side: Arc<Side>, delivery: Delivery) {
 
 /// Who speaks to whom, looked up now (rule 16), and through whom keys are fetched (rule 15).
 struct Pair {
-    sender: PersonId,
+    sender: Arc<Person>,
     recipient: PersonId,
     via: PersonId,
+    /// As whom the text is posted: the sender, or the bot for a sender without a token.
+    actor: PersonId,
+}
+
+impl Pair {
+    fn is_relayed(&self) -> bool {
+        self.actor != self.sender.id
+    }
+
+    /// The other of the two, as `one` sees it.
+    fn other(&self, one: &PersonId) -> &PersonId {
+        if *one == self.sender.id { &self.recipient } else { &self.sender.id }
+    }
 }
 
 fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
@@ -52,7 +66,13 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
     let sender = side.person(&entry.sender).ok_or_else(|| wedged("the sender is not in the directory"))?;
     let recipient = side.person(recipient).ok_or_else(|| wedged("the recipient is not in the directory"))?;
     if !side.cloud.covers(&sender.id) {
-        return Err(wedged("there is no token for the sender"));
+        if !side.relays_texts {
+            return Err(wedged("there is no token for the sender, and no bot"));
+        }
+        let bot = locked(&side.bot).clone().filter(|bot| side.is_attached(bot));
+        let later = || Outcome::Later { cause: Cause::Token(sender.id.clone()), after: None };
+        let bot = bot.ok_or_else(later)?;
+        return Ok(Pair { sender, recipient: recipient.id.clone(), via: bot.clone(), actor: bot });
     }
     // Whoever has a socket; without one, whoever will have one.
     let people = [&sender, &recipient];
@@ -61,7 +81,8 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
         .find(|person| side.is_attached(&person.id))
         .or_else(|| people.iter().find(|person| person.served() && side.cloud.covers(&person.id)));
     let via = via.ok_or_else(|| wedged("neither of the two is served"))?.id.clone();
-    Ok(Pair { sender: sender.id.clone(), recipient: recipient.id.clone(), via })
+    let actor = sender.id.clone();
+    Ok(Pair { recipient: recipient.id.clone(), via, actor, sender })
 }
 
 async fn say(side: &Side, delivery: &Delivery) -> Outcome {
@@ -100,7 +121,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             }
         }
         let comment = Comment { display_name: Text::new(jwe), content: None, key: direct.key.clone() };
-        match post(side, entry, &pair.sender, &direct.target, Action::Comment(comment), until).await {
+        match post(side, entry, &pair.actor, &direct.target, Action::Comment(comment), until).await {
             Ok(activity) => {
                 return Outcome::Delivered(Link::Activity(
                     ActivityId::new(activity.id.as_str()),
@@ -109,10 +130,10 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             }
             Err(Refusal::Outcome(outcome)) => return outcome,
             Err(Refusal::ReadAgain(_)) if !last => {
-                side.conversations.forget(&pair.sender, &pair.recipient);
+                side.conversations.forget(&pair.sender.id, &pair.recipient);
             }
             Err(Refusal::ReadAgain(outcome)) => {
-                side.conversations.forget(&pair.sender, &pair.recipient);
+                side.conversations.forget(&pair.sender.id, &pair.recipient);
                 return outcome;
             }
         }
@@ -122,37 +143,41 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
 
 /// Whether an earlier attempt has arrived (rule 10): known by its id, by its IV, or by its tombstone.
 async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link>, Outcome> {
-    let asker = if side.cloud.covers(&pair.via) { &pair.via } else { &pair.sender };
-    let other = if *asker == pair.sender { &pair.recipient } else { &pair.sender };
-    let find = || side.conversations.find(&side.cloud, asker, other);
-    // A conversation is made before anything is posted to it: that there should be none is asked twice.
-    let mut found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
-    if found.is_none() {
-        found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
-    }
-    let Some(direct) = found else { return Ok(None) };
+    let asker = &pair.via;
+    let address = if pair.is_relayed() {
+        side.relays.address(&pair.sender.id, &pair.recipient)
+    } else {
+        let find = || side.conversations.find(&side.cloud, asker, pair.other(asker));
+        // A conversation is made before anything is posted to it: that there should be none is asked twice.
+        let mut found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
+        if found.is_none() {
+            found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
+        }
+        found.map(|direct| direct.id())
+    };
+    let Some(address) = address else { return Ok(None) };
+    let url: Url = address.as_str().parse().map_err(|_| Outcome::Wedged("no address".into()))?;
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
     let _permit = side.questions.acquire().await.expect("the semaphore is never closed");
-    let listed =
-        catch_up::all(side, asker, &direct.target.url, since).await.map_err(|error| later(&error))?;
-    let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), direct.id());
-    if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry)) {
+    let listed = catch_up::all(side, asker, &url, since).await.map_err(|error| later(&error))?;
+    let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), address.clone());
+    if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry, &pair.actor)) {
         return Ok(Some(link(activity)));
     }
     let buried = listed.iter().find(|activity| {
-        is_buried(activity, &pair.sender, committed) && !side.posts.is_other(&activity.id, entry)
+        is_buried(activity, &pair.actor, committed) && !side.posts.is_other(&activity.id, entry)
     });
     Ok(buried.map(link))
 }
 
-fn is_ours(activity: &Activity, entry: &Entry) -> bool {
+fn is_ours(activity: &Activity, entry: &Entry, actor: &PersonId) -> bool {
     if activity.client_temp_id.as_ref().is_some_and(|id| id.as_str() == entry.derived.as_str()) {
         return true;
     }
-    let by_sender = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
+    let author = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
     let Some(Object::Comment { display_name: Some(text), .. }) = &activity.object else { return false };
-    by_sender.is_some_and(|actor| person(actor) == entry.sender)
+    author.is_some_and(|author| person(author) == *actor)
         && entry.iv.is_some()
         && kms_client::jose::jwe::iv(text.as_str()) == entry.iv
 }
@@ -174,15 +199,20 @@ async fn prepare(
     text: &str,
     until: Instant,
 ) -> Result<(Arc<Direct>, String), Outcome> {
-    let other = if pair.via == pair.sender { &pair.recipient } else { &pair.sender };
-    let find = side.conversations.find(&side.cloud, &pair.via, other);
-    let find = async { find.await.map_err(|error| not_found(side, entry, pair, error)) };
-    let direct = match within(until, host_cause(), find).await? {
-        Some(direct) => direct,
-        None => {
-            let make = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other);
-            let make = async { make.await.map_err(|error| not_found(side, entry, pair, error)) };
-            within(until, Cause::Kms, make).await?
+    let direct = if pair.is_relayed() {
+        let space = relay::space(side, &pair.actor, &pair.sender, &pair.recipient);
+        within(until, Cause::Kms, space).await?
+    } else {
+        let other = pair.other(&pair.via);
+        let find = side.conversations.find(&side.cloud, &pair.via, other);
+        let find = async { find.await.map_err(|error| not_found(side, entry, pair, error)) };
+        match within(until, host_cause(), find).await? {
+            Some(direct) => direct,
+            None => {
+                let make = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other);
+                let make = async { make.await.map_err(|error| not_found(side, entry, pair, error)) };
+                within(until, Cause::Kms, make).await?
+            }
         }
     };
     let seal = side.keys.seal(&pair.via, direct.key.as_str(), iv, text);
@@ -304,7 +334,7 @@ fn not_found(side: &Side, entry: &Entry, pair: &Pair, error: FindError) -> Outco
     match error {
         FindError::Cloud(error) => match error.api().and_then(webex_api::ApiError::status) {
             Some(status) if matches!(status.as_u16(), 400 | 403 | 404 | 413) => {
-                let cause = ConversationId::new(format!("{} {}", pair.sender, pair.recipient));
+                let cause = ConversationId::new(format!("{} {}", pair.sender.id, pair.recipient));
                 refused(side, entry, cause, status.as_u16())
             }
             _ => later(&error),

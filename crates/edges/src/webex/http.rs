@@ -274,6 +274,11 @@ impl Cloud {
         token.map_err(|source| CloudError::Token { person: person.clone(), source })
     }
 
+    /// From now on this is the person's token, whatever the source of tokens says.
+    pub(super) fn adopt(&self, person: &PersonId, token: AccessToken) {
+        self.shared.tokens.adopt(person, token);
+    }
+
     /// The cloud did not accept this token on a socket.
     pub(crate) async fn reject_token(&self, person: &PersonId, token: &AccessToken) {
         self.shared.tokens.rejected(person, token).await;

@@ -29,10 +29,20 @@ use crate::probe::causes;
 /// The hub has what came on this person's socket of this number, up to this input.
 pub(super) type Taken = (u64, u64);
 
+/// What a line is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// A person's messages, and the keys that come by the socket.
+    Person,
+    /// The bot's keys alone: nothing that is said to the bot is carried.
+    Bot,
+}
+
 /// One person's socket and what is owed to its reader.
 pub(super) struct Line {
     side: Arc<Side>,
     person: PersonId,
+    purpose: Purpose,
     device: Option<Device>,
     token: Option<AccessToken>,
     taken: mpsc::UnboundedReceiver<Taken>,
@@ -71,12 +81,14 @@ impl Line {
         device: Option<Device>,
         cursor: Time,
         taken: mpsc::UnboundedReceiver<Taken>,
+        purpose: Purpose,
     ) -> Self {
         let unacknowledged = VecDeque::new();
         let (token, owed, heard) = (None, None, Instant::now());
         Self {
             side,
             person,
+            purpose,
             device,
             token,
             taken,
@@ -118,6 +130,9 @@ impl Line {
     /// From now on something may be missing (rule 9).
     fn behind(&mut self) {
         self.trigger += 1;
+        if self.purpose == Purpose::Bot {
+            return;
+        }
         self.side.hub.answer(Inbound::Behind(self.person.clone(), self.trigger));
     }
 
@@ -221,6 +236,9 @@ impl Line {
 
     /// Owes a catch-up for the latest trigger, in place of any before it.
     fn catch_up(&mut self, socket: &MercurySocket) {
+        if self.purpose == Purpose::Bot {
+            return;
+        }
         let begin = Instant::now() + self.side.times.visibility + MARGIN;
         // Without the cloud's own word in the frames we know its time to the second only.
         let unsure = if socket.cloud_time().is_some() { 0 } else { 1_000 };
@@ -285,6 +303,12 @@ impl Line {
     }
 
     fn activity(&mut self, activity: &Activity, id: Option<EnvelopeId>, socket: &mut MercurySocket) {
+        if self.purpose == Purpose::Bot {
+            if let Some(id) = &id {
+                socket.acknowledge(id);
+            }
+            return;
+        }
         if let Some(conversation) = activity.conversation() {
             self.side.conversations.saw(conversation);
         }
@@ -294,7 +318,7 @@ impl Line {
             arrived: self.side.clock.now(),
             cloud: self.side.cloud.now(),
         };
-        let (message, parts) = match reading.take(activity, None) {
+        let (mut message, parts) = match reading.take(activity, None) {
             Ok(taken) => taken,
             Err(reason) => {
                 tracing::debug!(activity = %activity.id, reason, "activity left out");
@@ -304,6 +328,7 @@ impl Line {
                 return;
             }
         };
+        self.side.relays.adopt(&mut message);
         self.side.posts.saw(&message);
         if self.side.is_stopping() {
             return;
@@ -328,7 +353,8 @@ impl Line {
         let Some(actor) = event.actor.id.as_ref().map(person) else { return };
         let id = &event.conversation_id;
         let address = self.side.conversations.address(id).or_else(|| self.side.cloud.likely_address(id));
-        let Some(address) = address.filter(|_| actor != self.person) else { return };
+        let wanted = actor != self.person && self.purpose == Purpose::Person;
+        let Some(address) = address.filter(|_| wanted) else { return };
         let typing = Typing {
             from: TypingOrigin::Webex {
                 socket: self.person.clone(),

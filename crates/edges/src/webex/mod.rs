@@ -20,6 +20,7 @@ mod keys;
 mod mercury;
 mod people;
 mod posts;
+mod relay;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use webex_api::Url;
+use webex_api::auth::AccessToken;
 use webex_api::client::MercuryConfig;
 use webex_api::device::Device;
 use webex_api::mercury::Backoff;
@@ -49,8 +51,9 @@ pub use status::PresenceConfig;
 pub use token::{TokenConfig, TokenError, TokenSource, Tokens};
 
 use self::conversations::Conversations;
-use self::mercury::{Line, Taken};
+use self::mercury::{Line, Purpose, Taken};
 use self::posts::Posts;
+use self::relay::Relays;
 use crate::jabber::{Cleartext, OpenError, Opener, Opening};
 use crate::port::{HubPort, Order};
 use crate::seam::{Clock, Generator, Scale};
@@ -67,6 +70,8 @@ pub struct WebexConfig {
     pub presence: PresenceConfig,
     /// How the directory is read.
     pub people: PeopleConfig,
+    /// The token of the bot that relays for people without a token; `None`: nobody does.
+    pub bot: Option<AccessToken>,
 }
 
 /// What the edge is given to work with, besides its settings.
@@ -97,6 +102,7 @@ pub struct WebexEdge {
     side: Arc<Side>,
     presence: PresenceConfig,
     people: PeopleConfig,
+    bot: Option<AccessToken>,
     kept: WebexKept,
 }
 
@@ -117,6 +123,13 @@ struct Side {
     questions: Semaphore,
     conversations: Conversations,
     posts: Posts,
+    relays: Relays,
+    /// A bot relays for people without a token.
+    relays_texts: bool,
+    /// Who the bot is, once its token said so.
+    bot: Mutex<Option<PersonId>>,
+    /// Who waits for the word that something is kept.
+    asks: Mutex<(u64, BTreeMap<u64, oneshot::Sender<()>>)>,
     /// How often an entry's delivery was refused.
     refusals: Mutex<BTreeMap<EntryId, u32>>,
     directory: Mutex<Arc<Directory>>,
@@ -171,6 +184,15 @@ impl Side {
         locked(&self.attached).contains(person)
     }
 
+    /// A number to ask under, for the word that something is kept.
+    fn ask(&self, word: oneshot::Sender<()>) -> u64 {
+        let mut asks = locked(&self.asks);
+        asks.0 += 1;
+        let ask = asks.0;
+        asks.1.insert(ask, word);
+        ask
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -200,13 +222,21 @@ impl WebexEdge {
             questions: Semaphore::new(config.handshakes.max(1)),
             conversations: Conversations::default(),
             posts: Posts::default(),
+            relays: Relays::default(),
+            relays_texts: config.bot.is_some(),
+            bot: Mutex::default(),
+            asks: Mutex::default(),
             refusals: Mutex::default(),
             directory: Mutex::default(),
             attached: Mutex::default(),
             stopping: AtomicBool::new(false),
             writes: Mutex::default(),
         };
-        Self { side: Arc::new(side), presence: config.presence, people: config.people, kept }
+        for (key, value) in &kept.values {
+            side.relays.restore(key, value);
+        }
+        let WebexConfig { presence, people, bot, .. } = config;
+        Self { side: Arc::new(side), presence, people, bot, kept }
     }
 
     /// What the Jabber edge needs from this side.
@@ -218,12 +248,15 @@ impl WebexEdge {
     /// Starts the edge. After [`Order::Stop`] it takes nothing new; its task ends when the hub is gone.
     pub fn start(self, orders: UnboundedReceiver<Order>) -> JoinHandle<()> {
         let cursors = self.kept.cursors.into_iter().collect();
-        let kept = self.kept.values.into_iter().collect();
+        let kept: BTreeMap<Box<str>, Box<[u8]>> = self.kept.values.into_iter().collect();
         let mut tasks = JoinSet::new();
         let watchers = vec![
             tasks.spawn(people::run(Arc::clone(&self.side), self.people)),
             tasks.spawn(status::run(Arc::clone(&self.side), self.presence)),
         ];
+        if let Some(token) = self.bot {
+            tasks.spawn(relay::bot(Arc::clone(&self.side), token, kept.clone()));
+        }
         let edge = Edge { side: self.side, cursors, kept, lines: BTreeMap::new(), watchers, tasks };
         tokio::spawn(edge.run(orders))
     }
@@ -295,7 +328,13 @@ impl Edge {
                 }
             }
             Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
-            Order::Session(..) | Order::Settled(_) | Order::Kept(_) => {}
+            Order::Kept(ask) => {
+                if let Some(waiting) = locked(&self.side.asks).1.remove(&ask) {
+                    // A delivery that was given up does not wait any more.
+                    let _ = waiting.send(());
+                }
+            }
+            Order::Session(..) | Order::Settled(_) => {}
             Order::Stop { .. } => self.stop(),
         }
     }
@@ -335,7 +374,8 @@ impl Edge {
                 self.side.cloud.set_device(&person, Some(device.url.clone()));
             }
             let (taken, mailbox) = mpsc::unbounded_channel();
-            let line = Line::new(Arc::clone(&self.side), person.clone(), device, cursor, mailbox);
+            let side = Arc::clone(&self.side);
+            let line = Line::new(side, person.clone(), device, cursor, mailbox, Purpose::Person);
             let task = self.tasks.spawn(line.run());
             self.lines.insert(person, Held { taken, task });
         }
@@ -376,6 +416,9 @@ impl Opener for WebexOpener {
         sender: &'a PersonId,
     ) -> Opening<'a, PersonId> {
         Box::pin(async move {
+            if let Some((relayed, _)) = self.0.relays.parties(conversation) {
+                return Ok(relayed);
+            }
             let members = self.0.conversations.members(&self.0.cloud, sender, conversation).await;
             let members = members.map_err(conversations::FindError::into_open_error)?;
             let mut others = members.iter().filter(|member| *member != sender);

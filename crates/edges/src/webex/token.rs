@@ -28,6 +28,8 @@ pub enum TokenConfig {
         /// The refresh token that each person enrolled with.
         enrolled: BTreeMap<PersonId, Secret>,
     },
+    /// We act as nobody: a bot relays.
+    Relay,
 }
 
 /// Why there is no token for a person.
@@ -70,6 +72,25 @@ struct Exchange {
 struct Enrolled {
     client: Client,
     tokens: Mutex<BTreeMap<PersonId, Secret>>,
+}
+
+/// The relay form: nobody's.
+#[derive(Debug)]
+struct Nobody;
+
+impl TokenSource for Nobody {
+    fn covers(&self, _person: &PersonId) -> bool {
+        false
+    }
+
+    fn request<'a>(
+        &'a self,
+        _person: &'a PersonId,
+        _http: &'a Http,
+        _idbroker: &'a Url,
+    ) -> BoxFuture<'a, Result<Answer, TokenError>> {
+        Box::pin(async { Err(TokenError::NotEnrolled) })
+    }
 }
 
 async fn ask(http: &Http, idbroker: &Url, client: &Client, grant: Grant) -> Result<Answer, TokenError> {
@@ -134,6 +155,8 @@ impl TokenSource for Enrolled {
 #[derive(Debug)]
 pub struct Tokens {
     source: Box<dyn TokenSource>,
+    /// Tokens that do not come from the source: the bot's.
+    own: Mutex<BTreeMap<PersonId, AccessToken>>,
     held: Mutex<BTreeMap<PersonId, Arc<tokio::sync::Mutex<Option<Held>>>>>,
 }
 
@@ -155,8 +178,9 @@ impl Tokens {
             TokenConfig::User { client, enrolled } => {
                 Box::new(Enrolled { client, tokens: Mutex::new(enrolled) })
             }
+            TokenConfig::Relay => Box::new(Nobody),
         };
-        Self { source, held: Mutex::default() }
+        Self { source, own: Mutex::default(), held: Mutex::default() }
     }
 
     /// Whether a token for this person can be had at all.
@@ -175,6 +199,9 @@ impl Tokens {
         http: &Http,
         idbroker: &Url,
     ) -> Result<AccessToken, TokenError> {
+        if let Some(own) = self.own.lock().unwrap_or_else(PoisonError::into_inner).get(person) {
+            return Ok(own.clone());
+        }
         let held = self.slot(person);
         let mut held = held.lock().await;
         if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.renew_at) {
@@ -185,6 +212,11 @@ impl Tokens {
         let renew_at = Instant::now() + life.saturating_sub(AHEAD).max(life / 2);
         *held = Some(Held { token: answer.access_token.clone(), renew_at });
         Ok(answer.access_token)
+    }
+
+    /// From now on this is the person's token, whatever the source says.
+    pub fn adopt(&self, person: &PersonId, token: AccessToken) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(person.clone(), token);
     }
 
     /// The cloud did not accept this token: the next one asked for is new.

@@ -1,11 +1,11 @@
-//! The one conversation of two people: found, or made.
+//! Conversations that are found or made: the one of two people, and locked spaces.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::Conversation;
-use crate::activity::Items;
+use crate::activity::{Items, Text};
 use crate::catalog::Service;
 use crate::endpoint::{Context, Destination, Endpoint, json, plain, read};
 use crate::{ApiError, KmsUri, PersonId};
@@ -54,6 +54,21 @@ pub struct Create {
     pub kms_message: String,
 }
 
+/// `POST {conversation}/conversations`: makes a space of several people that only its maker may change.
+#[derive(Clone, Debug)]
+pub struct CreateLocked {
+    /// The token's own person, who becomes the moderator.
+    pub me: PersonId,
+    /// Everybody else.
+    pub others: Vec<PersonId>,
+    /// The title, sealed with the key.
+    pub title: Text,
+    /// A key that is not bound to any resource yet.
+    pub key: KmsUri,
+    /// A wrapped request to the key service: create a resource with all people and the key.
+    pub kms_message: String,
+}
+
 impl Endpoint for Create {
     type Response = Conversation;
 
@@ -62,23 +77,41 @@ impl Endpoint for Create {
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
-        let me = PersonOut::new(&self.me);
-        let activity =
-            |verb, object| ActivityOut { object_type: "activity", verb, actor: me.clone(), object };
         let body = CreateWire {
             object_type: "conversation",
             tags: ["ONE_ON_ONE"],
+            display_name: None,
             encryption_key_url: &self.key,
             default_activity_encryption_key_url: &self.key,
             kms_message: &self.kms_message,
             participants: Items::default(),
-            activities: Activities {
-                items: [
-                    activity("create", None),
-                    activity("add", Some(me.clone())),
-                    activity("add", Some(PersonOut::new(&self.other))),
-                ],
-            },
+            activities: ActivitiesOut::new(&self.me, std::slice::from_ref(&self.other)),
+        };
+        json(Method::POST, &context.base.join(["conversations"]), context, &body)
+    }
+
+    fn from_http(response: Response<Bytes>) -> Result<Conversation, ApiError> {
+        read(response)
+    }
+}
+
+impl Endpoint for CreateLocked {
+    type Response = Conversation;
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::Service(Service::Conversation)
+    }
+
+    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
+        let body = CreateWire {
+            object_type: "conversation",
+            tags: ["LOCKED"],
+            display_name: Some(&self.title),
+            encryption_key_url: &self.key,
+            default_activity_encryption_key_url: &self.key,
+            kms_message: &self.kms_message,
+            participants: Items::default(),
+            activities: ActivitiesOut::new(&self.me, &self.others),
         };
         json(Method::POST, &context.base.join(["conversations"]), context, &body)
     }
@@ -93,16 +126,29 @@ impl Endpoint for Create {
 struct CreateWire<'a> {
     object_type: &'static str,
     tags: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<&'a Text>,
     encryption_key_url: &'a KmsUri,
     default_activity_encryption_key_url: &'a KmsUri,
     kms_message: &'a str,
     participants: Items,
-    activities: Activities<'a>,
+    activities: ActivitiesOut<'a>,
 }
 
 #[derive(Serialize)]
-struct Activities<'a> {
-    items: [ActivityOut<'a>; 3],
+struct ActivitiesOut<'a> {
+    items: Vec<ActivityOut<'a>>,
+}
+
+impl<'a> ActivitiesOut<'a> {
+    /// The making itself, then everybody who is added, the maker among them.
+    fn new(me: &'a PersonId, others: &'a [PersonId]) -> Self {
+        let activity =
+            |verb, object| ActivityOut { object_type: "activity", verb, actor: PersonOut::new(me), object };
+        let added = std::iter::once(me).chain(others);
+        let added = added.map(|person| activity("add", Some(PersonOut::new(person))));
+        Self { items: std::iter::once(activity("create", None)).chain(added).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -115,7 +161,7 @@ struct ActivityOut<'a> {
     object: Option<PersonOut<'a>>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PersonOut<'a> {
     object_type: &'static str,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Deserialize;
 
-pub use self::create::{Create, FindDirect};
+pub use self::create::{Create, CreateLocked, FindDirect};
 pub use self::page::{Activities, List, Listed, Page};
 use crate::activity::Target;
 use crate::endpoint::{Context, Destination, Endpoint, plain, read};

@@ -20,7 +20,7 @@ const DERIVED: &str = "d0000000-0000-8000-8000-000000000000";
 const IV: [u8; 12] = [7; 12];
 const URL: &str = "http://cloud.example/conversation/api/v1/conversations/c1";
 
-fn entry(kind: EntryKind) -> Entry {
+pub(super) fn entry(kind: EntryKind) -> Entry {
     let (alice, bob) = (PersonId::new(ALICE), PersonId::new(BOB));
     Entry {
         id: EntryId(1),

@@ -4,4 +4,5 @@ mod asking;
 mod catching_up;
 mod delivering;
 mod reading_people;
+mod relaying;
 mod world;

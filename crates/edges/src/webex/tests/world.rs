@@ -111,7 +111,7 @@ fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
         ("GET", "/u2c/limited/catalog") => (
             200,
             json!({"serviceLinks": {"conversation": BASE, "wdm": "http://cloud.example/wdm",
-                "idbroker": "http://cloud.example", "apheleia": "http://cloud.example/apheleia"}}),
+                "idbroker": "http://cloud.example", "hydra": "http://cloud.example", "apheleia": "http://cloud.example/apheleia"}}),
         ),
         ("POST", "/idb/oauth2/v1/access_token") => {
             (200, json!({"access_token": "token", "expires_in": 86_400, "token_type": "Bearer"}))
@@ -181,6 +181,14 @@ impl Sky {
     pub(super) fn new(
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
+        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
+        Self::with(TokenConfig::Organization { client, machine: token() }, script)
+    }
+
+    fn with(
+        tokens: TokenConfig,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
         let (accepted, sockets) = mpsc::unbounded_channel();
         let script: Script = Box::new(script);
         let shared =
@@ -193,11 +201,10 @@ impl Sky {
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
         let config = CloudConfig {
             discovery: "http://cloud.example/u2c".parse().unwrap(),
             organization: organization(),
-            tokens: TokenConfig::Organization { client, machine: token() },
+            tokens,
             tls: Arc::new(tls),
             connections_per_host: 8,
             scale: Scale(1),
@@ -244,7 +251,19 @@ impl World {
         kept: WebexKept,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
-        let Sky { cloud, shared, sockets, clock, generator } = Sky::new(script);
+        Self::under(Sky::new(script), room, kept, None)
+    }
+
+    /// A world in which we act as nobody, and a bot relays.
+    pub(super) fn of_a_bot(
+        kept: WebexKept,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        Self::under(Sky::with(TokenConfig::Relay, script), 64, kept, Some(token()))
+    }
+
+    fn under(sky: Sky, room: usize, kept: WebexKept, bot: Option<AccessToken>) -> Self {
+        let Sky { cloud, shared, sockets, clock, generator } = sky;
         let organization = organization();
         let (take, intake) = mpsc::channel(room);
         let (answer, answers) = mpsc::unbounded_channel();
@@ -258,6 +277,7 @@ impl World {
                 organization,
                 refresh: Duration::from_secs(86_400),
             },
+            bot,
         };
         let means = WebexMeans { cloud, keys: Arc::new(PlainKeys), clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
@@ -284,11 +304,11 @@ impl World {
         self.shared.asked(what)
     }
 
-    /// The next answer of the edge that is of interest here.
+    /// The next answer of the edge that is of interest here: a value to be kept, if somebody waits for that.
     pub(super) async fn answer(&mut self) -> Inbound {
         loop {
             let next = timeout(Duration::from_secs(600), self.answers.recv()).await.unwrap().unwrap();
-            if !matches!(next, Inbound::Keep { .. }) {
+            if !matches!(next, Inbound::Keep { ask: 0, .. }) {
                 return next;
             }
         }

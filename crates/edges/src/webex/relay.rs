@@ -1,0 +1,195 @@
+//! Texts of people for whom there is no token: a bot posts them, in one locked space for each sender and
+//! recipient (rule 15).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use router::directory::Person;
+use router::envelope::{Envelope, Origin};
+use router::ids::{ConversationId, PersonId, Time};
+use router::inbound::{Cause, Inbound, Outcome};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use webex_api::activity::{Target, Text};
+use webex_api::auth::AccessToken;
+use webex_api::conversation::{Conversation, CreateLocked, Get};
+use webex_api::people::Me;
+
+use super::conversations::Direct;
+use super::http::CloudError;
+use super::intake::person;
+use super::mercury::{Line, Purpose};
+use super::{Side, device, locked};
+use crate::jabber::OpenError;
+
+/// A space that the bot has made.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Space {
+    /// Its address.
+    url: String,
+    /// When it was made, in cloud time: a new one is made once a day at most.
+    made: Time,
+}
+
+/// The spaces that the bot has made, by sender and recipient.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    spaces: Mutex<BTreeMap<(PersonId, PersonId), Space>>,
+}
+
+const KEPT: &str = "webex/relay/";
+/// A space that is not as it should be is replaced after so long.
+const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn key(sender: &PersonId, recipient: &PersonId) -> Box<str> {
+    format!("{KEPT}{sender}/{recipient}").into()
+}
+
+impl Relays {
+    /// Takes up a space that was kept, if that is what this value is.
+    pub(super) fn restore(&self, key: &str, value: &[u8]) {
+        let parties = key.strip_prefix(KEPT).and_then(|parties| parties.split_once('/'));
+        if let (Some((sender, recipient)), Ok(space)) = (parties, serde_json::from_slice(value)) {
+            let parties = (PersonId::new(sender), PersonId::new(recipient));
+            locked(&self.spaces).insert(parties, space);
+        }
+    }
+
+    fn of(&self, sender: &PersonId, recipient: &PersonId) -> Option<Space> {
+        locked(&self.spaces).get(&(sender.clone(), recipient.clone())).cloned()
+    }
+
+    /// The address of the space of these two, if there is one.
+    pub(super) fn address(&self, sender: &PersonId, recipient: &PersonId) -> Option<ConversationId> {
+        self.of(sender, recipient).map(|space| ConversationId::new(space.url))
+    }
+
+    /// Whose texts are relayed in this conversation, and to whom; `None`: it is no space of ours.
+    pub(super) fn parties(&self, conversation: &ConversationId) -> Option<(PersonId, PersonId)> {
+        let spaces = locked(&self.spaces);
+        let found = spaces.iter().find(|(_, space)| space.url == conversation.as_str());
+        found.map(|(parties, _)| parties.clone())
+    }
+
+    /// What the recipient says in a space of ours is said to the sender, as in a conversation of two.
+    pub(super) fn adopt(&self, envelope: &mut Envelope) {
+        if let Origin::Webex(origin) = &mut envelope.origin
+            && !origin.one_on_one
+        {
+            let parties = self.parties(&origin.conversation);
+            origin.one_on_one = parties.is_some_and(|(_, recipient)| recipient == origin.actor);
+        }
+    }
+}
+
+/// Finds out who the bot is, and keeps a socket for it, by which its keys come.
+pub(super) async fn bot(side: Arc<Side>, token: AccessToken, kept: BTreeMap<Box<str>, Box<[u8]>>) {
+    let mut backoff = side.backoff();
+    let me = loop {
+        match side.cloud.send(Me, Some(&token)).await {
+            Ok(me) => break person(&me.id),
+            Err(error) => {
+                tracing::warn!(%error, "the bot's token cannot be used yet");
+                tokio::time::sleep(backoff.pause(side.generator.number())).await;
+            }
+        }
+    };
+    side.cloud.adopt(&me, token);
+    *locked(&side.bot) = Some(me.clone());
+    let device = kept.get(&device::key(&me)).and_then(|value| device::kept(value));
+    // Nothing that comes by the bot's socket is handed over, so nothing of it is ever acknowledged late.
+    let (_taken, mailbox) = mpsc::unbounded_channel();
+    Line::new(side, me, device, Time::default(), mailbox, Purpose::Bot).run().await;
+}
+
+/// The space in which the bot posts what `sender` writes to `recipient`: the known one, if its members are
+/// still those two, else a new one.
+pub(super) async fn space(
+    side: &Side,
+    bot: &PersonId,
+    sender: &Person,
+    recipient: &PersonId,
+) -> Result<Arc<Direct>, Outcome> {
+    if let Some(known) = side.relays.of(&sender.id, recipient) {
+        let url = known.url.parse().map_err(|_| Outcome::Wedged("the relay space has no address".into()))?;
+        match side.cloud.send_as(bot, Get(url)).await {
+            Ok(found) => {
+                if let Some(direct) = as_it_should_be(&found, bot, recipient) {
+                    return Ok(Arc::new(direct));
+                }
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(later(&error)),
+        }
+        if side.cloud.now() < known.made.after(RENEWAL) {
+            return Err(Outcome::Wedged("somebody has changed the relay space".into()));
+        }
+    }
+    make(side, bot, sender, recipient).await
+}
+
+async fn make(
+    side: &Side,
+    bot: &PersonId,
+    sender: &Person,
+    recipient: &PersonId,
+) -> Result<Arc<Direct>, Outcome> {
+    let new = side.keys.new_conversation(bot, &[bot.clone(), recipient.clone()]).await.map_err(no_key)?;
+    let mut iv = [0; 12];
+    iv[..8].copy_from_slice(&side.generator.number().to_be_bytes());
+    iv[8..].copy_from_slice(&side.generator.number().to_be_bytes()[..4]);
+    let title = side.keys.seal(bot, &new.key, &iv, &sender.name).await.map_err(no_key)?;
+    let unusable = |_| Outcome::Wedged("an id that cannot be written".into());
+    let create = CreateLocked {
+        me: bot.as_str().parse().map_err(unusable)?,
+        others: vec![recipient.as_str().parse().map_err(unusable)?],
+        title: Text::new(title),
+        key: new.key.parse().map_err(unusable)?,
+        kms_message: new.kms_message,
+    };
+    let made = side.cloud.send_as(bot, create).await.map_err(|error| later(&error))?;
+    let direct = usable(&made).ok_or_else(|| Outcome::Wedged("the new space has no address".into()))?;
+    let space = Space { url: direct.target.url.to_string(), made: side.cloud.now() };
+    let value = serde_json::to_vec(&space).expect("a space is a text and a number").into();
+    // Before anything is posted there it must be certain that the next run asks there.
+    let (kept, word) = oneshot::channel();
+    let ask = side.ask(kept);
+    side.hub.answer(Inbound::Keep { key: key(&sender.id, recipient), value: Some(value), ask });
+    locked(&side.relays.spaces).insert((sender.id.clone(), recipient.clone()), space);
+    match word.await {
+        Ok(()) => Ok(Arc::new(direct)),
+        Err(_) => Err(Outcome::Later { cause: Cause::Conversation(direct.id()), after: None }),
+    }
+}
+
+/// The space, if nobody but the bot and the recipient is in it.
+fn as_it_should_be(found: &Conversation, bot: &PersonId, recipient: &PersonId) -> Option<Direct> {
+    let members: Vec<PersonId> =
+        found.participants().iter().filter_map(|member| member.id.as_ref()).map(person).collect();
+    let both = members.len() == 2 && members.contains(bot) && members.contains(recipient);
+    both.then(|| usable(found)).flatten()
+}
+
+fn usable(found: &Conversation) -> Option<Direct> {
+    let key = found.default_activity_encryption_key_url.clone();
+    let target: Target = found.target()?;
+    Some(Direct { target, key: key.or_else(|| found.encryption_key_url.clone())? })
+}
+
+fn is_gone(error: &CloudError) -> bool {
+    let status = error.api().and_then(webex_api::ApiError::status);
+    status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
+}
+
+fn later(error: &CloudError) -> Outcome {
+    let (cause, after) = error.cause();
+    Outcome::Later { cause, after }
+}
+
+fn no_key(error: OpenError) -> Outcome {
+    match error {
+        OpenError::Later(cause) => Outcome::Later { cause, after: None },
+        OpenError::Wedged(reason) => Outcome::Wedged(reason),
+    }
+}
