@@ -38,7 +38,7 @@ const CONNECTIONS: usize = 16;
 ///
 /// # Errors
 /// What is wrong, and what to do.
-pub(crate) async fn run(path: &Path) -> Result<(), String> {
+pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| report(path, &mistakes))?;
     telemetry::start(&config.log)?;
     for imp in config.imp.iter().filter(|imp| !imp.tls) {
@@ -46,7 +46,7 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     }
     let connector = Connector::start(config).await?;
     tracing::info!(status = %connector.status, "the connector runs");
-    connector.until(stop_signal()).await
+    connector.until(stop_signal(), sign_out).await
 }
 
 /// All mistakes of a file, each with its line.
@@ -153,11 +153,16 @@ impl Connector {
         Ok(Self { hub: opened.handle, status, running, edges: [jabber, webex], page })
     }
 
-    /// Runs until `stop`, then ends in order: what was accepted is committed, deliveries in flight may finish.
+    /// Runs until `stop`, then ends in order: what was accepted is committed, deliveries in flight may finish. With
+    /// `sign_out` the sessions are closed; otherwise the next start resumes them.
     ///
     /// # Errors
     /// It had to end by itself: why.
-    pub(crate) async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), String> {
+    pub(crate) async fn until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        sign_out: bool,
+    ) -> Result<(), String> {
         let [jabber, webex] = &mut self.edges;
         let ended = tokio::select! {
             biased;
@@ -170,7 +175,7 @@ impl Connector {
             Some(ended) => ended,
             None => {
                 tracing::info!("stopping");
-                self.hub.stop(false).await;
+                self.hub.stop(sign_out).await;
                 (&mut self.running).await
             }
         };

@@ -49,10 +49,10 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
     lab.publish_endpoints().map_err(|e| format!("--endpoints: {e}"))?;
     let done = if args.tour {
         let report = play(&lab, &connector, args.json).await;
-        connector.until(std::future::ready(())).await.and(report).and_then(|report| verdict(&report))
+        connector.until(std::future::ready(()), false).await.and(report).and_then(|report| verdict(&report))
     } else {
         print_endpoints(lab.endpoints());
-        connector.until(app::stop_signal()).await
+        connector.until(app::stop_signal(), false).await
     };
     lab.stop().await;
     done
@@ -149,7 +149,7 @@ mod tests {
             start_connector(&mut lab).await.unwrap()
         };
         let report = play(&lab, &connector, false).await.unwrap();
-        connector.until(std::future::ready(())).await.unwrap();
+        connector.until(std::future::ready(()), false).await.unwrap();
         lab.stop().await;
         let _ = std::fs::remove_dir_all(state);
         report

@@ -23,7 +23,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the connector against the IM and Presence nodes and the cloud of the settings file.
-    Run(Settings),
+    Run {
+        #[command(flatten)]
+        settings: Settings,
+        /// When asked to stop, close the sessions on IM and Presence, so that people are seen to go, instead of leaving
+        /// them to be resumed by the next start.
+        #[arg(long)]
+        sign_out: bool,
+    },
     /// Find every mistake in the settings file, then try each connection.
     Check(Settings),
     /// Print a settings file with every setting, its default and its unit.
@@ -46,7 +53,7 @@ fn main() -> ExitCode {
         Err(e) => return fail(&format!("cannot start: {e}")),
     };
     let done = match cli.command {
-        Command::Run(settings) => runtime.block_on(app::run(&settings.config)),
+        Command::Run { settings, sign_out } => runtime.block_on(app::run(&settings.config, sign_out)),
         Command::Check(settings) => runtime.block_on(check::run(&settings.config)),
         Command::Example => {
             print!("{}", config::example());

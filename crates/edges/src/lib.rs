@@ -1,5 +1,4 @@
-//! The connector's sockets, clocks and tasks: the Jabber edge, the Webex edge, and the hub between them
-//! and the router.
+#![doc = include_str!("../README.md")]
 
 pub mod crash;
 pub mod hub;
