@@ -18,13 +18,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use router::directory::Directory;
 use router::ids::{EntryId, ImpStreamId, PersonId, StreamId, Ticket, Time};
 use router::inbound::{Inbound, Outcome};
 use router::outbound::{Hint, MaybeSent, Outbound};
 use router::outbox::{Lane, Storage, StorageError, Stored};
 use router::{Config, Router, RouterError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use handle::Request;
@@ -64,8 +63,6 @@ pub struct Opened {
     pub jabber: mpsc::UnboundedReceiver<Order>,
     /// What the Webex edge is asked to do.
     pub webex: mpsc::UnboundedReceiver<Order>,
-    /// Who is whom, always the latest.
-    pub directory: watch::Receiver<Arc<Directory>>,
     /// What the store found.
     pub found: Found,
 }
@@ -124,7 +121,6 @@ pub struct Hub {
     requests: mpsc::Receiver<Request>,
     jabber: mpsc::UnboundedSender<Order>,
     webex: mpsc::UnboundedSender<Order>,
-    directory: watch::Sender<Arc<Directory>>,
     /// Batches that the store has not answered.
     committing: usize,
     /// Deliveries that an edge has and has not answered.
@@ -175,7 +171,6 @@ impl Hub {
         let (to_requests, requests) = mpsc::channel(16);
         let (to_jabber, jabber) = mpsc::unbounded_channel();
         let (to_webex, webex) = mpsc::unbounded_channel();
-        let (to_directory, directory) = watch::channel(router.directory());
         let hub = Self {
             router,
             clock,
@@ -186,7 +181,6 @@ impl Hub {
             requests,
             jabber: to_jabber,
             webex: to_webex,
-            directory: to_directory,
             committing: 0,
             in_flight: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -205,7 +199,6 @@ impl Hub {
             port: HubPort::new(to_intake, to_answers),
             jabber,
             webex,
-            directory,
             found,
         })
     }
@@ -399,8 +392,7 @@ impl Hub {
     fn tell_directory(&self) {
         let directory = self.router.directory();
         self.order(Side::Jabber, Order::Directory(Arc::clone(&directory)));
-        self.order(Side::Webex, Order::Directory(Arc::clone(&directory)));
-        self.directory.send_replace(directory);
+        self.order(Side::Webex, Order::Directory(directory));
     }
 
     /// Orders are never awaited (rule 14). An edge that has ended takes none, and what it did not do is

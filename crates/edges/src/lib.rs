@@ -6,7 +6,6 @@ pub mod jabber;
 pub mod port;
 pub mod probe;
 pub mod seam;
-pub mod tasks;
 pub mod topology;
 pub mod vault;
 pub mod webex;

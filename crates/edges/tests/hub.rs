@@ -339,15 +339,14 @@ async fn each_edge_hears_of_the_values_that_it_kept_under_its_own_number() {
 
 #[tokio::test(start_paused = true)]
 async fn the_status_page_is_served_while_the_hub_runs() {
-    let World { opened, .. } = world(Keeping::Inline, None, false);
+    let World { mut opened, .. } = world(Keeping::Inline, None, false);
     let hub = tokio::spawn(opened.hub.run());
     let handle = opened.handle;
     assert_eq!(handle.judge(jid("ann"), Client::Jabber, jid("bob"), Client::Webex).await, None);
     for inbound in people() {
         opened.port.take(inbound).await;
     }
-    let mut directory = opened.directory;
-    directory.wait_for(|people| people.is_complete()).await.unwrap();
+    while !matches!(opened.webex.recv().await.unwrap(), Order::Directory(people) if people.is_complete()) {}
     let status = handle.status().await.unwrap();
     assert_eq!((status.run, status.router.enabled), (1, 2));
     let verdict = handle.judge(jid("ann"), Client::Jabber, jid("bob"), Client::Webex).await.unwrap();
