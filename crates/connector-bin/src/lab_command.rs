@@ -140,9 +140,19 @@ mod tests {
 
     /// A lab with a connector on free ports, and the tour played in it after `meddle`.
     async fn toured(meddle: impl FnOnce(&Lab)) -> Report {
+        toured_as(lab::options::TokenSource::Organization, meddle).await
+    }
+
+    /// One lab at a time: between the choice of a status port and its use another would take it.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// The same, acting as people by this right.
+    async fn toured_as(token_source: lab::options::TokenSource, meddle: impl FnOnce(&Lab)) -> Report {
+        let _one = ONE.lock().await;
         let state = std::env::temp_dir().join(format!("connector-tour-{}", lab::ctx::TRUSTED_NAME));
         let state = state.join(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
-        let options = Options { time_scale: 20, state: Some(state.clone()), ..Options::default() };
+        let options =
+            Options { time_scale: 20, token_source, state: Some(state.clone()), ..Options::default() };
         let mut lab = Lab::start(options).await.unwrap();
         let connector = {
             meddle(&lab);
@@ -161,6 +171,16 @@ mod tests {
         assert!(report.as_expected, "{report:#?}");
         assert_eq!(report.interactions.len(), 16);
         assert_eq!(report.interactions.iter().filter(|i| i.arrived).count(), 13);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bot_relays_for_those_without_a_token() {
+        let enrolled = toured_as(lab::options::TokenSource::User, |_| {}).await;
+        assert!(enrolled.as_expected, "{enrolled:#?}");
+        let relayed = toured_as(lab::options::TokenSource::Relay, |_| {}).await;
+        assert!(relayed.as_expected, "{relayed:#?}");
+        let missing: Vec<_> = relayed.interactions.iter().filter(|i| !i.arrived).map(|i| i.id).collect();
+        assert_eq!(missing, ["IX-T02", "IX-T04", "IX-T05", "IX-T10", "IX-T12"]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
