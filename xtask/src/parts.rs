@@ -163,13 +163,18 @@ fn examples() -> Result<(), String> {
     cargo(&["test", "--locked", "--package", "tests", "--test", "examples", "--", "--nocapture"])
 }
 
+/// Killed at random moments, and at every named step of the walks.
 fn kill() -> Result<(), String> {
-    cargo(&["test", "--locked", "--package", "tests", "--test", "kill", "--", "--nocapture"])
+    let tests =
+        ["test", "--locked", "--package", "tests", "--test", "kill", "--test", "crash", "--", "--nocapture"];
+    cargo(&tests)
 }
 
+/// Five hundred kills: the same test from twenty-five seeds.
 fn kill_long() -> Result<(), String> {
-    let args = ["test", "--locked", "--package", "tests", "--test", "kill", "--", "--nocapture"];
-    sh("cargo", &args, &[("KILLS", "500")])
+    let args =
+        ["test", "--locked", "--package", "tests", "--test", "kill", "twenty_kills", "--", "--nocapture"];
+    (1..=25).try_for_each(|seed: u32| sh("cargo", &args, &[("KILL_SEED", &seed.to_string())]))
 }
 
 /// Software that is not ours, at the other end of each protocol: key clients, XMPP clients, XMPP servers.
