@@ -4,7 +4,7 @@
 
 mod support;
 
-use lab::ctx::{SERVICE_PASSWORD, TRUSTED_SECRET};
+use lab::ctx::{SERVICE_PASSWORD, TOKEN_KEY};
 use lab::options::Options;
 use support::{World, stanza};
 use xmpp_core::sasl::Credentials;
@@ -40,7 +40,7 @@ async fn users_services_and_tokens_log_in() {
         ("alice@lab.example", Credentials::Password("secret".into())),
         ("erin@lab2.example", Credentials::Password("secret".into())),
         ("bob@lab.example", service(SERVICE_PASSWORD)),
-        ("bob@lab.example", token(claims, TRUSTED_SECRET)),
+        ("bob@lab.example", token(claims, TOKEN_KEY)),
     ] {
         let connection = log_in(&world, jid, credentials).await.unwrap();
         assert_eq!(connection.jid().as_str(), format!("{jid}/here"));
@@ -59,8 +59,8 @@ async fn nobody_else_does() {
         ("bob@lab.example", service("guess")),
         ("zoe@lab.example", service(SERVICE_PASSWORD)),
         ("bob@lab.example", Credentials::Service { username: "alice".into(), password: "secret".into() }),
-        ("bob@lab.example", token(expired, TRUSTED_SECRET)),
-        ("bob@lab.example", token(others, TRUSTED_SECRET)),
+        ("bob@lab.example", token(expired, TOKEN_KEY)),
+        ("bob@lab.example", token(others, TOKEN_KEY)),
         ("bob@lab.example", token(others, "guess")),
     ] {
         let error = log_in(&world, jid, credentials.clone()).await.err().unwrap().to_string();

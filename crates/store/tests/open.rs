@@ -174,7 +174,9 @@ fn room_is_the_free_space_above_the_floor() {
         options.floor = floor;
         Store::open(&place.file(), &key(), tagger(), options).unwrap().room().unwrap()
     };
-    let (all, less) = (room(0), room(1 << 20));
-    assert!(all > 1 << 20 && less < all, "{all} {less}");
+    // Others write to the same disk meanwhile, so the floor is far above what they could.
+    let all = room(0);
+    let less = room(all / 2);
+    assert!(all > 1 << 20 && less < all - all / 4, "{all} {less}");
     assert_eq!(room(u64::MAX), 0);
 }

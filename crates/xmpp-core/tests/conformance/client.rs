@@ -82,7 +82,7 @@ fn client_streams() {
         ),
         (
             "no mechanism",
-            alice(Credentials::Token("t".into())),
+            alice(Credentials::External),
             StartTls::Off,
             vec![CLIENT, PLAIN],
             "no usable SASL mechanism; offered: PLAIN",
