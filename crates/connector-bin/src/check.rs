@@ -4,8 +4,8 @@ use std::path::Path;
 
 use connector_edges::probe;
 
-use crate::app::{self, Parts};
-use crate::{admin, config};
+use crate::wiring::{self, Ground, Parts};
+use crate::{admin, app, config};
 
 /// Checks, and prints a line for each thing that was tried.
 ///
@@ -14,7 +14,7 @@ use crate::{admin, config};
 pub(crate) async fn run(path: &Path) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| app::report(path, &mistakes))?;
     println!("{}: no mistakes", path.display());
-    let parts = Parts::new(&config)?;
+    let parts = Parts::new(&config, Ground::real())?;
     let mut failed = 0;
     let mut tell = |what: &str, outcome: Result<String, String>| match outcome {
         Ok(found) => println!("ok      {what}: {found}"),
@@ -29,14 +29,13 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     );
     tell(
         &format!("store {}", config.store.path.display()),
-        app::open_store(&config).map(|_| "can be opened, and is nobody else's".into()),
+        wiring::open_store(&config).map(|_| "can be opened, and is nobody else's".into()),
     );
     let discovery = &config.webex.discovery_url;
     tell(&format!("cloud {discovery}"), probe::cloud(&parts.cloud).await);
-    let http = app::cloud_http(&parts.tls, &parts.generator)?;
-    let people = app::people(&config, &http)?;
+    let people = parts.people(&config)?;
     tell("people", probe::people(&parts.cloud, &people).await);
-    for cluster in &app::jabber_config(&config, &parts.tls)?.clusters {
+    for cluster in &wiring::jabber_config(&config, &parts.tls)?.clusters {
         for (node, outcome) in probe::nodes(cluster).await {
             tell(&format!("node {node}"), outcome);
         }

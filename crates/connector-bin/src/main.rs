@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod lab_command;
 mod telemetry;
+mod wiring;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -159,6 +159,19 @@ impl Dial for Dialler {
     }
 }
 
+/// A client over the connector's own dialler.
+///
+/// # Errors
+/// The user agent cannot be part of a tracking id.
+pub fn http_client(
+    mut config: HttpConfig,
+    dial: Arc<dyn seam::Dial>,
+    generator: &Generator,
+) -> Result<Http, IdError> {
+    config.dial = Arc::new(Dialler(dial));
+    Http::new(config, &mut random(generator))
+}
+
 /// A generator of ours as the client's.
 pub(super) fn random(generator: &Generator) -> Random {
     let generator = generator.clone();
@@ -183,12 +196,11 @@ impl Cloud {
         generator: &Generator,
     ) -> Result<Self, IdError> {
         let mut http = HttpConfig::new(Arc::clone(&config.tls));
-        let dial: Arc<dyn Dial> = Arc::new(Dialler(dial));
-        http.dial = Arc::clone(&dial);
         http.timeout = config.scale.of(TIMEOUT);
         http.connections_per_host = config.connections_per_host;
         http.user_agent = "hybrid-message-connector".to_owned();
-        let http = Http::new(http, &mut random(generator))?;
+        let http = http_client(http, Arc::clone(&dial), generator)?;
+        let dial: Arc<dyn Dial> = Arc::new(Dialler(dial));
         let tokens = Tokens::new(config.tokens.clone());
         let shared = Shared {
             config,

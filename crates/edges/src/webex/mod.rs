@@ -44,7 +44,7 @@ use webex_api::client::MercuryConfig;
 use webex_api::device::Device;
 use webex_api::mercury::Backoff;
 
-pub use http::{Cloud, CloudConfig, CloudError};
+pub use http::{Cloud, CloudConfig, CloudError, http_client};
 pub use keys::{Keys, NewConversation};
 pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source, read_people};
 pub use status::PresenceConfig;

@@ -1,0 +1,346 @@
+//! The wiring: what the settings say, made into the hub and the edges, and joined. A simulated world is wired by the
+//! same lines, on another ground.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings};
+use connector_edges::jabber::{self, JabberEdge, Means};
+use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
+use connector_edges::topology::AxlJids;
+use connector_edges::vault::{Vault, VaultConfig};
+use connector_edges::webex::{
+    self, Cloud, CloudConfig, PeopleConfig, PresenceConfig, Source, TokenConfig, WebexConfig, WebexEdge,
+    WebexKept, WebexMeans,
+};
+use connector_edges::{kms_client, webex_api, xmpp_core};
+use kms_client::trust::Trust;
+use router::ids::{JabberId, PersonId, Time};
+use router::outbox::Storage;
+use router::tag::Tagger;
+use router::times::Times;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use store::{Options, Store, StoreKey};
+use tokio::task::JoinHandle;
+use webex_api::auth::{self, AccessToken};
+use webex_api::client::{Http, HttpConfig};
+
+use crate::app::with_causes;
+use crate::config::{self, Config, Imp, LinkKind, TokenSource};
+
+/// How many inputs wait to be read, and again to be committed, before links are left unread.
+const INTAKE: usize = 1024;
+/// Connections to one host of the cloud at once.
+const CONNECTIONS: usize = 16;
+
+/// What a connector stands on (rule 25).
+pub(crate) struct Ground {
+    /// Makes all its connections.
+    pub(crate) dial: Arc<dyn Dial>,
+    /// The time of day.
+    pub(crate) clock: Clock,
+    /// Chance.
+    pub(crate) generator: Generator,
+}
+
+impl Ground {
+    /// TCP, the system's clock and chance.
+    pub(crate) fn real() -> Self {
+        Self {
+            dial: Arc::new(TcpDial),
+            clock: Clock::starting_at(now()),
+            generator: Generator::from_system(),
+        }
+    }
+}
+
+/// What the connector and `check` both need.
+pub(crate) struct Parts {
+    pub(crate) cloud: Cloud,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    times: Times,
+    ground: Ground,
+}
+
+/// The hub and the edges, joined and running.
+pub(crate) struct Wired {
+    /// Asks the hub, and stops it.
+    pub(crate) handle: HubHandle,
+    /// The hub.
+    pub(crate) running: JoinHandle<Result<Ended, HubError>>,
+    /// The Jabber edge and the Webex edge.
+    pub(crate) edges: [JoinHandle<()>; 2],
+}
+
+impl Parts {
+    /// Builds them; nothing is connected yet.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, and why.
+    pub(crate) fn new(config: &Config, ground: Ground) -> Result<Self, String> {
+        let mut times = Times::scaled(config.time_scale);
+        times.retention = config.store.retention;
+        let tls = client_tls(config)?;
+        let cloud_config = CloudConfig {
+            discovery: config.webex.discovery_url.parse().map_err(|e| format!("webex.discovery_url: {e}"))?,
+            organization: config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?,
+            tokens: token_config(config)?,
+            tls: Arc::clone(&tls),
+            connections_per_host: CONNECTIONS,
+            scale: Scale(config.time_scale),
+        };
+        let cloud = Cloud::new(cloud_config, Arc::clone(&ground.dial), ground.clock, &ground.generator)
+            .map_err(|e| format!("cloud: {e}"))?;
+        Ok(Self { cloud, tls, times, ground })
+    }
+
+    /// Where the directory is read.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, and why.
+    pub(crate) fn people(&self, config: &Config) -> Result<PeopleConfig, String> {
+        // A client of their own for the publishers: their answers are larger than the cloud's.
+        let mut http = HttpConfig::new(Arc::clone(&self.tls));
+        http.body_limit = 16 << 20;
+        let Ground { dial, generator, .. } = &self.ground;
+        let http = webex::http_client(http, Arc::clone(dial), generator).map_err(|e| e.to_string())?;
+        people(config, &http)
+    }
+
+    /// Reads the storage, starts the hub and the edges, and joins them; nothing has been said to anybody when this
+    /// fails.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub(crate) fn join(
+        self,
+        config: &Config,
+        storage: Box<dyn Storage>,
+        keeping: Keeping,
+    ) -> Result<Wired, String> {
+        let people = self.people(config)?;
+        let Self { cloud, tls, times, ground: Ground { dial, clock, generator } } = self;
+        let settings = Settings {
+            router: router::Config {
+                tagger: tagger(config),
+                times,
+                capacity: config.limits.deliveries as usize,
+                deliver_to_pending: config.webex.deliver_to_pending,
+                since: None,
+                rate: Some((
+                    config.limits.messages_per_minute,
+                    Duration::from_secs(60) / config.limits.messages_per_minute.max(1),
+                )),
+            },
+            intake: INTAKE,
+            grace: config.limits.grace,
+        };
+        let bot = config.webex.bot_token.as_ref().map(|bot| access_token("webex.bot_token_file", bot));
+        let bot = bot.transpose()?;
+        let jabber_config = jabber_config(config, &tls)?;
+        let trust = trust(config)?;
+        let opened = Hub::open(settings, storage, keeping, clock).map_err(|e| with_causes(&e))?;
+
+        let vault = Vault::new(VaultConfig::new(trust, &times), cloud.clone());
+        let webex = WebexEdge::new(
+            WebexConfig {
+                times,
+                handshakes: config.limits.handshakes as usize,
+                presence: PresenceConfig { poll: config.presence.poll, subscribe: config.presence.subscribe },
+                people,
+                bot,
+            },
+            opened.port.clone(),
+            WebexKept {
+                run: opened.found.run,
+                cursors: opened.found.cursors.clone(),
+                values: opened.found.kept.clone(),
+            },
+            WebexMeans { cloud, keys: Arc::new(vault), clock, generator: generator.clone() },
+        );
+        let scale = Scale(config.time_scale);
+        let means = Means { opener: webex.opener(), dial, clock, generator, scale };
+        let kept = jabber::Kept {
+            values: opened.found.kept.into_iter().collect(),
+            streams: opened.found.streams.into_iter().collect(),
+        };
+        let jabber = JabberEdge::start(jabber_config, opened.port, opened.jabber, kept, means);
+        let webex = webex.start(opened.webex);
+        let running = tokio::spawn(opened.hub.run());
+        Ok(Wired { handle: opened.handle, running, edges: [jabber, webex] })
+    }
+}
+
+/// Opens the store of the settings.
+///
+/// # Errors
+/// Why it cannot be opened, and what to do.
+pub(crate) fn open_store(config: &Config) -> Result<Store, String> {
+    let key = StoreKey::new(config.store.key.key());
+    let mut options = Options::default();
+    options.floor = config.limits.free_space;
+    Store::open(&config.store.path, &key, tagger(config), options).map_err(|e| with_causes(&e))
+}
+
+fn tagger(config: &Config) -> Tagger {
+    Tagger::new(&config.organization.key.key(), &[])
+}
+
+fn token_config(config: &Config) -> Result<TokenConfig, String> {
+    let webex = &config.webex;
+    let client =
+        auth::Client { id: webex.client_id.clone(), secret: webex.client_secret.reveal().to_owned().into() };
+    match (webex.token_source, &webex.machine_token, &webex.user_tokens) {
+        (TokenSource::Organization, Some(machine), _) => Ok(TokenConfig::Organization {
+            client,
+            machine: access_token("webex.machine_token_file", machine)?,
+        }),
+        (TokenSource::User, _, Some(tokens)) => {
+            let mut enrolled = BTreeMap::new();
+            for (n, line) in tokens.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                let Some((person, token)) = line.split_once(',') else {
+                    return Err(format!(
+                        "webex.user_tokens_file: line {}: expected person id,refresh token",
+                        n + 1
+                    ));
+                };
+                enrolled.insert(PersonId::new(person.trim().to_lowercase()), token.trim().to_owned().into());
+            }
+            Ok(TokenConfig::User { client, enrolled })
+        }
+        (TokenSource::Relay, ..) => Ok(TokenConfig::Relay),
+        _ => Err("webex.token_source: its file of tokens is missing".into()),
+    }
+}
+
+fn access_token(key: &str, secret: &config::Secret) -> Result<AccessToken, String> {
+    AccessToken::try_from(secret.reveal().to_owned()).map_err(|e| format!("{key}: {e}"))
+}
+
+fn people(config: &Config, http: &Http) -> Result<PeopleConfig, String> {
+    let webex = &config.webex;
+    let source = if let Some(path) = &config.directory.users {
+        let token = webex.admin_token.as_ref().or(webex.machine_token.as_ref());
+        let token = token.ok_or("webex.admin_token_file: some token is needed to look people up")?;
+        Source::Table { rows: users(path)?, token: access_token("webex.admin_token_file", token)? }
+    } else {
+        let publishers = config.imp.iter().filter_map(|imp| imp.axl.as_ref()).map(|axl| {
+            let address = axl.url.trim_end_matches('/').trim_end_matches("/axl").to_owned();
+            (address, axl.user.clone(), axl.password.reveal().to_owned())
+        });
+        let jids =
+            AxlJids::new(publishers, http.clone(), Scale(config.time_scale)).map_err(|e| e.to_string())?;
+        let admin = webex.admin_token.as_ref().ok_or("webex.admin_token_file: is needed to read people")?;
+        let license = webex.license_id.clone().ok_or("webex.license_id: is needed to tell who is enabled")?;
+        Source::Licences {
+            admin: access_token("webex.admin_token_file", admin)?,
+            license: license.into(),
+            jids: Arc::new(jids),
+        }
+    };
+    let organization = config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?;
+    Ok(PeopleConfig { source, organization, refresh: config.directory.refresh })
+}
+
+/// The file of jid,mail,enabled.
+fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String> {
+    let wrong = |line: usize, what: &str| format!("directory.users: {} line {line}: {what}", path.display());
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("directory.users: {}: {e}", path.display()))?;
+    let mut rows = Vec::new();
+    for (n, line) in
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+    {
+        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
+        let [jid, mail, enabled] = cells[..] else { return Err(wrong(n + 1, "expected jid,mail,enabled")) };
+        let jid: xmpp_core::BareJid =
+            jid.parse().map_err(|_| wrong(n + 1, "the first column is no bare JID"))?;
+        if !mail.contains('@') {
+            return Err(wrong(n + 1, "the second column is no mail address"));
+        }
+        let enabled =
+            enabled.parse().map_err(|_| wrong(n + 1, "the third column is neither true nor false"))?;
+        rows.push((JabberId::new(jid.to_string().to_lowercase()), mail.to_lowercase(), enabled));
+    }
+    Ok(rows)
+}
+
+/// The settings of the Jabber edge.
+pub(crate) fn jabber_config(
+    config: &Config,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<jabber::Config, String> {
+    let clusters: Result<Vec<_>, String> = config.imp.iter().map(|imp| cluster(imp, tls)).collect();
+    Ok(jabber::Config {
+        node: "connector".into(),
+        utc_offset: config.organization.timezone,
+        sessions_per_second: config.limits.sessions_per_second,
+        clusters: clusters?,
+    })
+}
+
+fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>) -> Result<jabber::Cluster, String> {
+    let nodes: Result<Vec<_>, String> = imp
+        .nodes
+        .iter()
+        .map(|node| {
+            let (host, port) = node.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
+            let port = port.parse().map_err(|_| format!("imp.nodes: {node}: `{port}` is no port"))?;
+            Ok((host.to_owned(), port))
+        })
+        .collect();
+    let secret = imp.secret.reveal();
+    let access = match imp.link {
+        LinkKind::Trusted => jabber::Access::Trusted {
+            component: imp.component.clone().unwrap_or_default(),
+            secret: secret.into(),
+        },
+        LinkKind::Service => {
+            let account = imp.service_jid.clone().unwrap_or_default().to_lowercase();
+            jabber::Access::Service { account, password: secret.into() }
+        }
+        LinkKind::Token => jabber::Access::Token { key: secret.into() },
+    };
+    let domains = imp.domains.iter().map(|domain| domain.to_lowercase()).collect();
+    Ok(jabber::Cluster { domains, nodes: nodes?, access, tls: imp.tls.then(|| Arc::clone(tls)) })
+}
+
+/// TLS with the system's authorities and those of `webex.ca_file`, on ring.
+fn client_tls(config: &Config) -> Result<Arc<rustls::ClientConfig>, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &config.webex.ca_file {
+        for certificate in certificates("webex.ca_file", path)? {
+            roots.add(certificate).map_err(|e| format!("webex.ca_file: {}: {e}", path.display()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    Ok(Arc::new(tls.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| format!("{key}: {}: {e}", path.display()))
+}
+
+fn trust(config: &Config) -> Result<Trust, String> {
+    match &config.webex.kms_ca_file {
+        Some(path) => {
+            let roots = certificates("webex.kms_ca_file", path)?;
+            Trust::pinned(&roots).map_err(|e| format!("webex.kms_ca_file: {}: {e}", path.display()))
+        }
+        None => Ok(Trust::danger_any_chain()),
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
