@@ -1,7 +1,6 @@
 //! The wiring: what the settings say, made into the hub and the edges, and joined. A simulated world is wired by the
 //! same lines, on another ground.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -199,7 +198,7 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
             machine: access_token("webex.machine_token_file", machine)?,
         }),
         (TokenSource::User, _, Some(tokens)) => {
-            let mut enrolled = BTreeMap::new();
+            let mut listed = Vec::new();
             for (n, line) in tokens.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
                 let Some((person, token)) = line.split_once(',') else {
                     return Err(format!(
@@ -207,9 +206,9 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
                         n + 1
                     ));
                 };
-                enrolled.insert(PersonId::new(person.trim().to_lowercase()), token.trim().to_owned().into());
+                listed.push((PersonId::new(person.trim().to_lowercase()), token.trim().to_owned().into()));
             }
-            Ok(TokenConfig::User { client, enrolled })
+            Ok(TokenConfig::User { client, listed })
         }
         (TokenSource::Relay, ..) => Ok(TokenConfig::Relay),
         _ => Err("webex.token_source: its file of tokens is missing".into()),

@@ -10,13 +10,15 @@ use std::time::Duration;
 use router::ids::{PersonId, Time};
 use router::inbound::Cause;
 use tokio::time::Instant;
-use webex_api::auth::AccessToken;
+use webex_api::auth::{AccessToken, Secret};
 use webex_api::catalog::{self, Catalog, Service};
 use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig, MercuryConfig};
 use webex_api::endpoint::{Destination, Endpoint};
 use webex_api::{ApiError, ConversationId, Fate, IdError, OrgId, Random, Timestamp, Url};
 
-use super::token::{TokenConfig, TokenError, Tokens};
+use super::shelf::Shelf;
+use super::token::{Enrolled, RefusedToken, TokenConfig, TokenError, Tokens};
+use crate::probe::causes;
 use crate::seam::{self, Clock, Generator, Scale};
 
 /// Where the cloud is and how we speak to it.
@@ -201,7 +203,7 @@ impl Cloud {
         http.user_agent = "hybrid-message-connector".to_owned();
         let http = http_client(http, Arc::clone(&dial), generator)?;
         let dial: Arc<dyn Dial> = Arc::new(Dialler(dial));
-        let tokens = Tokens::new(config.tokens.clone());
+        let tokens = Tokens::new(config.tokens.clone(), clock, generator.clone(), config.scale);
         let shared = Shared {
             config,
             http,
@@ -234,7 +236,8 @@ impl Cloud {
                 let token = self.token(person).await?;
                 match self.send(endpoint, Caller { token: Some(&token), ..caller }).await {
                     Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
-                        Err(CloudError::Token { person: person.clone(), source: TokenError::Refused(error) })
+                        let source = TokenError::Refused(Arc::new(error));
+                        Err(CloudError::Token { person: person.clone(), source })
                     }
                     other => other,
                 }
@@ -284,6 +287,38 @@ impl Cloud {
         let idbroker = self.base(Service::Idbroker).await?;
         let token = self.shared.tokens.get(person, &self.shared.http, &idbroker).await;
         token.map_err(|source| CloudError::Token { person: person.clone(), source })
+    }
+
+    /// Takes up the enrolments that the store has, and keeps there what replaces their tokens.
+    pub(super) fn restore_tokens(&self, kept: &[(Box<str>, Box<[u8]>)], shelf: Arc<Shelf>) {
+        self.shared.tokens.restore(kept, shelf);
+    }
+
+    /// A person has enrolled with this refresh token, or takes the enrolment back. True once that is on disk.
+    pub(super) async fn bring_token(&self, person: &PersonId, mail: &str, token: Option<Secret>) -> bool {
+        self.shared.tokens.bring(person, mail, token).await
+    }
+
+    /// Replaces the tokens that are near their end, one after the other.
+    pub(super) async fn renew_tokens(&self) {
+        for person in self.shared.tokens.due() {
+            // Who is refused is reported there; who cannot be asked now is due again.
+            if let Err(error) = self.token(&person).await {
+                tracing::debug!(%person, error = causes(&error), "token not renewed");
+            }
+        }
+    }
+
+    /// Everybody who is enrolled; `None` where nobody needs to be.
+    #[must_use]
+    pub fn enrolled(&self) -> Option<Vec<Enrolled>> {
+        self.shared.tokens.enrolled()
+    }
+
+    /// Whose tokens the cloud refuses.
+    #[must_use]
+    pub fn refused_tokens(&self) -> Vec<RefusedToken> {
+        self.shared.tokens.refused()
     }
 
     /// From now on this is the person's token, whatever the source of tokens says.

@@ -21,6 +21,7 @@ mod mercury;
 mod people;
 mod posts;
 mod relay;
+mod shelf;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -36,10 +37,10 @@ use router::ids::{ConversationId, EntryId, PersonId, StreamId, Ticket, Time};
 use router::outbox::Entry;
 use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use webex_api::Url;
-use webex_api::auth::AccessToken;
+use webex_api::auth::{AccessToken, Secret};
 use webex_api::client::MercuryConfig;
 use webex_api::device::Device;
 use webex_api::mercury::Backoff;
@@ -48,12 +49,13 @@ pub use http::{Cloud, CloudConfig, CloudError, http_client};
 pub use keys::{Keys, NewConversation};
 pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source, read_people};
 pub use status::PresenceConfig;
-pub use token::{TokenConfig, TokenError, TokenSource, Tokens};
+pub use token::{Enrolled, RefusedToken, TokenConfig, TokenError, TokenSource, Tokens, enrolled};
 
 use self::conversations::Conversations;
 use self::mercury::{Line, Purpose, Taken};
 use self::posts::Posts;
 use self::relay::Relays;
+use self::shelf::Shelf;
 use crate::jabber::{Cleartext, OpenError, Opener, Opening};
 use crate::port::{HubPort, Order};
 use crate::seam::{Clock, Generator, Scale};
@@ -128,8 +130,10 @@ struct Side {
     relays_texts: bool,
     /// Who the bot is, once its token said so.
     bot: Mutex<Option<PersonId>>,
-    /// Who waits for the word that something is kept.
-    asks: Mutex<(u64, BTreeMap<u64, oneshot::Sender<()>>)>,
+    /// Keeps what must survive the process.
+    shelf: Arc<Shelf>,
+    /// Somebody has enrolled, or takes that back: the directory is read again.
+    enrolled: Notify,
     /// How often an entry's delivery was refused.
     refusals: Mutex<BTreeMap<EntryId, u32>>,
     directory: Mutex<Arc<Directory>>,
@@ -184,15 +188,6 @@ impl Side {
         locked(&self.attached).contains(person)
     }
 
-    /// A number to ask under, for the word that something is kept.
-    fn ask(&self, word: oneshot::Sender<()>) -> u64 {
-        let mut asks = locked(&self.asks);
-        asks.0 += 1;
-        let ask = asks.0;
-        asks.1.insert(ask, word);
-        ask
-    }
-
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -208,10 +203,14 @@ impl WebexEdge {
     pub fn new(config: WebexConfig, port: HubPort, kept: WebexKept, means: WebexMeans) -> Self {
         let WebexMeans { cloud, keys, clock, generator } = means;
         let mercury = cloud.mercury_config(Scale(config.times.scale));
+        let shelf = Arc::new(Shelf::new(port.clone()));
+        cloud.restore_tokens(&kept.values, Arc::clone(&shelf));
         let side = Side {
             mercury,
             cloud,
             keys,
+            shelf,
+            enrolled: Notify::new(),
             hub: port,
             clock,
             generator,
@@ -225,7 +224,6 @@ impl WebexEdge {
             relays: Relays::default(),
             relays_texts: config.bot.is_some(),
             bot: Mutex::default(),
-            asks: Mutex::default(),
             refusals: Mutex::default(),
             directory: Mutex::default(),
             attached: Mutex::default(),
@@ -237,6 +235,12 @@ impl WebexEdge {
         }
         let WebexConfig { presence, people, bot, .. } = config;
         Self { side: Arc::new(side), presence, people, bot, kept }
+    }
+
+    /// Where people are enrolled while the connector runs.
+    #[must_use]
+    pub fn enrolling(&self) -> Enrolling {
+        Enrolling(Arc::clone(&self.side))
     }
 
     /// What the Jabber edge needs from this side.
@@ -253,6 +257,7 @@ impl WebexEdge {
         let watchers = vec![
             tasks.spawn(people::run(Arc::clone(&self.side), self.people)),
             tasks.spawn(status::run(Arc::clone(&self.side), self.presence)),
+            tasks.spawn(renew(Arc::clone(&self.side))),
         ];
         if let Some(token) = self.bot {
             tasks.spawn(relay::bot(Arc::clone(&self.side), token, kept.clone()));
@@ -328,12 +333,7 @@ impl Edge {
                 }
             }
             Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
-            Order::Kept(ask) => {
-                if let Some(waiting) = locked(&self.side.asks).1.remove(&ask) {
-                    // A delivery that was given up does not wait any more.
-                    let _ = waiting.send(());
-                }
-            }
+            Order::Kept(ask) => self.side.shelf.kept(ask),
             Order::Session(..) | Order::Settled(_) => {}
             Order::Stop { .. } => self.stop(),
         }
@@ -397,6 +397,33 @@ impl Edge {
         for watcher in self.watchers.drain(..) {
             watcher.abort();
         }
+    }
+}
+
+/// Where people are enrolled while the connector runs.
+#[derive(Clone)]
+pub struct Enrolling(Arc<Side>);
+
+impl Enrolling {
+    /// Takes a person's refresh token in, or with `None` takes the enrolment back. A token that was taken in before
+    /// changes nothing. True once it is on disk; false where nobody enrols, or the connector ends.
+    pub async fn bring(&self, person: &PersonId, mail: &str, token: Option<Secret>) -> bool {
+        let brought = self.0.cloud.bring_token(person, mail, token).await;
+        if brought {
+            self.0.enrolled.notify_one();
+        }
+        brought
+    }
+}
+
+/// How often it is looked whose token is near its end.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+/// Replaces tokens ahead of their end, also of those who do nothing.
+async fn renew(side: Arc<Side>) {
+    loop {
+        tokio::time::sleep(side.scale().of(RENEWAL)).await;
+        side.cloud.renew_tokens().await;
     }
 }
 

@@ -104,7 +104,11 @@ pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
                 side.scale().of(AGAIN).min(config.refresh)
             }
         };
-        tokio::time::sleep(side.generator.jittered(wait)).await;
+        tokio::select! {
+            biased;
+            () = side.enrolled.notified() => {}
+            () = tokio::time::sleep(side.generator.jittered(wait)) => {}
+        }
     }
 }
 

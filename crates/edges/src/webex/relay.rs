@@ -8,9 +8,9 @@ use std::time::Duration;
 use router::directory::Person;
 use router::envelope::{Envelope, Origin};
 use router::ids::{ConversationId, PersonId, Time};
-use router::inbound::{Cause, Inbound, Outcome};
+use router::inbound::{Cause, Outcome};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use webex_api::activity::{Target, Text};
 use webex_api::auth::AccessToken;
 use webex_api::conversation::{Conversation, CreateLocked, Get};
@@ -153,13 +153,12 @@ async fn make(
     let space = Space { url: direct.target.url.to_string(), made: side.cloud.now() };
     let value = serde_json::to_vec(&space).expect("a space is a text and a number").into();
     // Before anything is posted there it must be certain that the next run asks there.
-    let (kept, word) = oneshot::channel();
-    let ask = side.ask(kept);
-    side.hub.answer(Inbound::Keep { key: key(&sender.id, recipient), value: Some(value), ask });
+    let kept = side.shelf.keep(key(&sender.id, recipient), value).await;
     locked(&side.relays.spaces).insert((sender.id.clone(), recipient.clone()), space);
-    match word.await {
-        Ok(()) => Ok(Arc::new(direct)),
-        Err(_) => Err(Outcome::Later { cause: Cause::Conversation(direct.id()), after: None }),
+    if kept {
+        Ok(Arc::new(direct))
+    } else {
+        Err(Outcome::Later { cause: Cause::Conversation(direct.id()), after: None })
     }
 }
 

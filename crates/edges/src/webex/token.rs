@@ -1,186 +1,102 @@
-//! Acting as a Webex user: where access tokens come from, and how long they are used.
+//! Acting as a Webex user: access tokens of people, used for so long, and renewed ahead of their end.
+
+mod enrolled;
+mod source;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use router::ids::PersonId;
+use router::ids::{PersonId, Time};
+use serde::Serialize;
 use tokio::time::Instant;
-use webex_api::auth::{AccessToken, Client, Grant, Secret, TokenRequest, Tokens as Answer};
-use webex_api::client::{BoxFuture, Http};
-use webex_api::{ApiError, Fate, Url};
+use webex_api::auth::{AccessToken, Secret};
+use webex_api::client::Http;
+use webex_api::{ApiError, Url};
 
-/// By what right we act as people.
-#[derive(Clone, Debug)]
-pub enum TokenConfig {
-    /// A machine account of the organization exchanges its token for the person's (RFC 8693). The form of
-    /// this exchange is the lab's; how a real cloud wants it is not known.
-    Organization {
-        /// The OAuth client.
-        client: Client,
-        /// The machine account's token.
-        machine: AccessToken,
-    },
-    /// Each person has enrolled with a refresh token of their own.
-    User {
-        /// The OAuth client.
-        client: Client,
-        /// The refresh token that each person enrolled with.
-        enrolled: BTreeMap<PersonId, Secret>,
-    },
-    /// We act as nobody: a bot relays.
-    Relay,
+use self::enrolled::Enrolments;
+pub use self::enrolled::{Enrolled, enrolled};
+use self::source::{Exchange, Nobody};
+pub use self::source::{TokenConfig, TokenError, TokenSource};
+use super::locked;
+use super::shelf::Shelf;
+use crate::probe::causes;
+use crate::seam::{Clock, Generator, Scale};
+
+/// A person whose tokens the cloud refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedToken {
+    /// Who.
+    pub person: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: Time,
+    /// What the cloud said.
+    pub reason: String,
 }
 
-/// Why there is no token for a person.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The person never enrolled: there will be none.
-    #[error("nobody enrolled as this person")]
-    NotEnrolled,
-    /// The token endpoint refused.
-    #[error("token refused")]
-    Refused(#[source] ApiError),
-    /// The token endpoint did not answer, or asks us to wait.
-    #[error("token endpoint does not answer")]
-    Unavailable(#[source] ApiError),
-}
-
-/// Gives tokens for people. One module knows how, since no two clouds agree on it.
-pub trait TokenSource: std::fmt::Debug + Send + Sync {
-    /// Whether a token for this person can be had at all.
-    fn covers(&self, person: &PersonId) -> bool;
-
-    /// Asks for a new token.
-    fn request<'a>(
-        &'a self,
-        person: &'a PersonId,
-        http: &'a Http,
-        idbroker: &'a Url,
-    ) -> BoxFuture<'a, Result<Answer, TokenError>>;
-}
-
-/// The organization form: one machine account for everybody.
-#[derive(Debug)]
-struct Exchange {
-    client: Client,
-    machine: AccessToken,
-}
-
-/// The user form: everybody's own refresh token, replaced by what each refresh gives.
-#[derive(Debug)]
-struct Enrolled {
-    client: Client,
-    tokens: Mutex<BTreeMap<PersonId, Secret>>,
-}
-
-/// The relay form: nobody's.
-#[derive(Debug)]
-struct Nobody;
-
-impl TokenSource for Nobody {
-    fn covers(&self, _person: &PersonId) -> bool {
-        false
-    }
-
-    fn request<'a>(
-        &'a self,
-        _person: &'a PersonId,
-        _http: &'a Http,
-        _idbroker: &'a Url,
-    ) -> BoxFuture<'a, Result<Answer, TokenError>> {
-        Box::pin(async { Err(TokenError::NotEnrolled) })
-    }
-}
-
-async fn ask(http: &Http, idbroker: &Url, client: &Client, grant: Grant) -> Result<Answer, TokenError> {
-    let request = TokenRequest { client: client.clone(), grant };
-    match http.send(request, idbroker, None).await {
-        Ok(answer) => Ok(answer.value),
-        Err(error) => Err(match error.fate() {
-            Fate::Refused | Fate::NewToken | Fate::NewKey => TokenError::Refused(error),
-            Fate::Later(_) | Fate::Unanswered => TokenError::Unavailable(error),
-        }),
-    }
-}
-
-impl TokenSource for Exchange {
-    fn covers(&self, _person: &PersonId) -> bool {
-        true
-    }
-
-    fn request<'a>(
-        &'a self,
-        person: &'a PersonId,
-        http: &'a Http,
-        idbroker: &'a Url,
-    ) -> BoxFuture<'a, Result<Answer, TokenError>> {
-        Box::pin(async move {
-            let Ok(subject) = person.as_str().parse() else { return Err(TokenError::NotEnrolled) };
-            let grant = Grant::Exchange { subject, actor: self.machine.clone() };
-            ask(http, idbroker, &self.client, grant).await
-        })
-    }
-}
-
-impl Enrolled {
-    fn tokens(&self) -> std::sync::MutexGuard<'_, BTreeMap<PersonId, Secret>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TokenSource for Enrolled {
-    fn covers(&self, person: &PersonId) -> bool {
-        self.tokens().contains_key(person)
-    }
-
-    fn request<'a>(
-        &'a self,
-        person: &'a PersonId,
-        http: &'a Http,
-        idbroker: &'a Url,
-    ) -> BoxFuture<'a, Result<Answer, TokenError>> {
-        Box::pin(async move {
-            let refresh = self.tokens().get(person).cloned().ok_or(TokenError::NotEnrolled)?;
-            let answer = ask(http, idbroker, &self.client, Grant::Refresh(refresh)).await?;
-            if let Some(next) = &answer.refresh_token {
-                self.tokens().insert(person.clone(), next.clone());
-            }
-            Ok(answer)
-        })
-    }
-}
-
-/// Everybody's access tokens, renewed ahead of their end.
+/// Everybody's access tokens.
 #[derive(Debug)]
 pub struct Tokens {
-    source: Box<dyn TokenSource>,
+    source: Arc<dyn TokenSource>,
+    /// The source, where people enrol.
+    enrolments: Option<Arc<Enrolments>>,
     /// Tokens that do not come from the source: the bot's.
     own: Mutex<BTreeMap<PersonId, AccessToken>>,
-    held: Mutex<BTreeMap<PersonId, Arc<tokio::sync::Mutex<Option<Held>>>>>,
+    held: Mutex<BTreeMap<PersonId, Slot>>,
+    refused: Arc<Mutex<BTreeMap<PersonId, RefusedToken>>>,
+    clock: Clock,
+    generator: Generator,
+    scale: Scale,
 }
 
-#[derive(Debug)]
+/// One person's token; whoever has the lock is the only one who asks for another.
+type Slot = Arc<tokio::sync::Mutex<Held>>;
+
+#[derive(Debug, Default)]
 struct Held {
-    token: AccessToken,
-    renew_at: Instant,
+    token: Option<AccessToken>,
+    /// When the token should be replaced, and when it must be.
+    renewal: Option<(Instant, Instant)>,
+    /// The source is left alone until then, with what it said last.
+    pause: Option<(Instant, TokenError)>,
+    /// How often in a row it has refused.
+    refusals: u32,
 }
 
-/// A token is renewed this long before its end, or at half its life if that is later.
-const AHEAD: Duration = Duration::from_secs(10 * 60);
+impl Held {
+    /// The token, as long as it need not be replaced; with `late`, as long as it can be used at all.
+    fn usable(&self, late: bool) -> Option<AccessToken> {
+        let (renew, end) = self.renewal?;
+        self.token.clone().filter(|_| Instant::now() < if late { end } else { renew })
+    }
+}
+
+/// A token is replaced somewhere in the second half of this part of its life.
+const SPAN: f64 = 0.9;
+/// After a first refusal; after each further one twice as long. What was refused is refused again, until somebody does
+/// something.
+const REFUSED: Duration = Duration::from_secs(5);
+/// But never longer than this.
+const REFUSED_AT_MOST: Duration = Duration::from_secs(10 * 60);
+/// After no answer, while the token at hand can still be used.
+const UNAVAILABLE: Duration = Duration::from_secs(30);
 
 impl Tokens {
     /// None yet, from this source.
     #[must_use]
-    pub fn new(config: TokenConfig) -> Self {
-        let source: Box<dyn TokenSource> = match config {
-            TokenConfig::Organization { client, machine } => Box::new(Exchange { client, machine }),
-            TokenConfig::User { client, enrolled } => {
-                Box::new(Enrolled { client, tokens: Mutex::new(enrolled) })
+    pub fn new(config: TokenConfig, clock: Clock, generator: Generator, scale: Scale) -> Self {
+        let mut enrolments = None;
+        let source: Arc<dyn TokenSource> = match config {
+            TokenConfig::Organization { client, machine } => Arc::new(Exchange { client, machine }),
+            TokenConfig::User { client, listed } => {
+                let source = Arc::new(Enrolments::new(client, listed));
+                enrolments = Some(Arc::clone(&source));
+                source
             }
-            TokenConfig::Relay => Box::new(Nobody),
+            TokenConfig::Relay => Arc::new(Nobody),
         };
-        Self { source, own: Mutex::default(), held: Mutex::default() }
+        let (own, held, refused) = (Mutex::default(), Mutex::default(), Arc::default());
+        Self { source, enrolments, own, held, refused, clock, generator, scale }
     }
 
     /// Whether a token for this person can be had at all.
@@ -189,7 +105,39 @@ impl Tokens {
         self.source.covers(person)
     }
 
-    /// A token for this person, from memory or new. Those who ask at the same time share one request.
+    /// Takes up the enrolments that the store has, and keeps there what replaces them.
+    pub(super) fn restore(&self, kept: &[(Box<str>, Box<[u8]>)], shelf: Arc<Shelf>) {
+        if let Some(enrolments) = &self.enrolments {
+            enrolments.restore(kept, shelf);
+        }
+    }
+
+    /// A person has enrolled with this refresh token, or takes the enrolment back. True once that is on disk.
+    pub(super) async fn bring(&self, person: &PersonId, mail: &str, token: Option<Secret>) -> bool {
+        let Some(enrolments) = &self.enrolments else { return false };
+        let slot = self.slot(person);
+        // A refresh that is under way must not put what it brings in the place of this.
+        let mut held = slot.lock().await;
+        let brought = enrolments.bring(person, mail, token).await;
+        if brought {
+            *held = Held::default();
+            locked(&self.refused).remove(person);
+        }
+        brought
+    }
+
+    /// Everybody who is enrolled; `None` where nobody needs to be.
+    pub(super) fn enrolled(&self) -> Option<Vec<Enrolled>> {
+        self.enrolments.as_ref().map(|enrolments| enrolments.list())
+    }
+
+    /// Whose tokens the cloud refuses.
+    pub(super) fn refused(&self) -> Vec<RefusedToken> {
+        locked(&self.refused).values().cloned().collect()
+    }
+
+    /// A token for this person, from memory or new. Those who ask at the same time share one request, and it is
+    /// carried to its end whoever stops waiting: its answer may be the only token that still lives.
     ///
     /// # Errors
     /// Why there is none.
@@ -199,37 +147,103 @@ impl Tokens {
         http: &Http,
         idbroker: &Url,
     ) -> Result<AccessToken, TokenError> {
-        if let Some(own) = self.own.lock().unwrap_or_else(PoisonError::into_inner).get(person) {
+        if let Some(own) = locked(&self.own).get(person) {
             return Ok(own.clone());
         }
-        let held = self.slot(person);
-        let mut held = held.lock().await;
-        if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.renew_at) {
-            return Ok(held.token.clone());
+        let mut held = self.slot(person).lock_owned().await;
+        if let Some(token) = held.usable(false) {
+            return Ok(token);
         }
-        let answer = self.source.request(person, http, idbroker).await?;
-        let life = answer.expires_in;
-        let renew_at = Instant::now() + life.saturating_sub(AHEAD).max(life / 2);
-        *held = Some(Held { token: answer.access_token.clone(), renew_at });
-        Ok(answer.access_token)
+        let paused = held.pause.as_ref().filter(|(until, _)| Instant::now() < *until);
+        if let Some((_, error)) = paused {
+            return held.usable(true).ok_or_else(|| error.clone());
+        }
+        let (source, person, refused) = (Arc::clone(&self.source), person.clone(), Arc::clone(&self.refused));
+        let (http, idbroker) = (http.clone(), idbroker.clone());
+        let (now, scale) = (self.clock.now(), self.scale);
+        let generator = self.generator.clone();
+        let renewal = tokio::spawn(async move {
+            match source.request(&person, &http, &idbroker).await {
+                Ok(answer) => {
+                    let asked = Instant::now();
+                    let renew = asked + generator.jittered(answer.expires_in.mul_f64(SPAN));
+                    held.token = Some(answer.access_token.clone());
+                    held.renewal = Some((renew, asked + answer.expires_in));
+                    (held.pause, held.refusals) = (None, 0);
+                    if locked(&refused).remove(&person).is_some() {
+                        tracing::info!(%person, "token accepted again");
+                    }
+                    Ok(answer.access_token)
+                }
+                Err(error) => {
+                    let alive = held.usable(true);
+                    let pause = match &error {
+                        TokenError::Refused(reason) => {
+                            report(&refused, &person, now, reason);
+                            let pause = REFUSED.saturating_mul(1 << held.refusals.min(16));
+                            held.refusals += 1;
+                            Some(pause.min(REFUSED_AT_MOST))
+                        }
+                        TokenError::Unavailable(_) => alive.as_ref().map(|_| UNAVAILABLE),
+                        TokenError::NotEnrolled | TokenError::NotKept => None,
+                    };
+                    let until = |pause| Instant::now() + generator.jittered(scale.of(pause));
+                    held.pause = pause.map(|pause| (until(pause), error.clone()));
+                    alive.ok_or(error)
+                }
+            }
+        });
+        match renewal.await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The process ends.
+                Err(_) => Err(TokenError::NotKept),
+            },
+        }
     }
 
     /// From now on this is the person's token, whatever the source says.
     pub fn adopt(&self, person: &PersonId, token: AccessToken) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(person.clone(), token);
+        locked(&self.own).insert(person.clone(), token);
     }
 
     /// The cloud did not accept this token: the next one asked for is new.
     pub async fn rejected(&self, person: &PersonId, token: &AccessToken) {
-        let held = self.slot(person);
-        let mut held = held.lock().await;
-        if held.as_ref().is_some_and(|held| held.token == *token) {
-            *held = None;
+        let slot = self.slot(person);
+        let mut held = slot.lock().await;
+        if held.token.as_ref() == Some(token) {
+            held.token = None;
         }
     }
 
-    fn slot(&self, person: &PersonId) -> Arc<tokio::sync::Mutex<Option<Held>>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(held.entry(person.clone()).or_default())
+    /// Whose token should be replaced by now. Nobody who is being served at this moment is among them.
+    pub(super) fn due(&self) -> Vec<PersonId> {
+        let now = Instant::now();
+        let is_due = |slot: &Slot| {
+            let held = slot.try_lock().ok()?;
+            let paused = held.pause.as_ref().is_some_and(|(until, _)| now < *until);
+            Some(!paused && held.token.is_some() && held.renewal.is_some_and(|(renew, _)| renew <= now))
+        };
+        let held = locked(&self.held);
+        held.iter().filter(|(_, slot)| is_due(slot) == Some(true)).map(|(person, _)| person.clone()).collect()
     }
+
+    fn slot(&self, person: &PersonId) -> Slot {
+        Arc::clone(locked(&self.held).entry(person.clone()).or_default())
+    }
+}
+
+/// Tells once, and remembers for the status page.
+fn report(
+    refused: &Mutex<BTreeMap<PersonId, RefusedToken>>,
+    person: &PersonId,
+    since: Time,
+    reason: &Arc<ApiError>,
+) {
+    let reason = causes(&**reason);
+    locked(refused).entry(person.clone()).or_insert_with(|| {
+        tracing::warn!(%person, reason, "the cloud refuses a token for this person; others are not disturbed");
+        RefusedToken { person: person.as_str().to_owned(), since, reason }
+    });
 }

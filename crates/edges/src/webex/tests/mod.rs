@@ -3,6 +3,7 @@
 mod asking;
 mod catching_up;
 mod delivering;
+mod enrolling;
 mod reading_people;
 mod relaying;
 mod world;

@@ -30,7 +30,7 @@ use crate::jabber::{Cleartext, OpenError, Opening};
 use crate::port::{HubPort, Order};
 use crate::seam::{BoxIo, Clock, Dial, Generator, Scale};
 use crate::webex::{
-    Cloud, CloudConfig, Keys, NewConversation, PeopleConfig, PresenceConfig, Source, TokenConfig,
+    Cloud, CloudConfig, Enrolling, Keys, NewConversation, PeopleConfig, PresenceConfig, Source, TokenConfig,
     WebexConfig, WebexEdge, WebexKept, WebexMeans,
 };
 
@@ -90,7 +90,9 @@ impl Shared {
     async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        // A form is a text.
+        let body: Value =
+            serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
         let address = parts.uri.to_string();
         let line = format!("{} {address}", parts.method);
         let scripted = (self.script.lock().unwrap())(parts.method.as_str(), &address, &body);
@@ -185,7 +187,7 @@ impl Sky {
         Self::with(TokenConfig::Organization { client, machine: token() }, script)
     }
 
-    fn with(
+    pub(super) fn with(
         tokens: TokenConfig,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
@@ -220,6 +222,8 @@ pub(super) struct World {
     sockets: mpsc::UnboundedReceiver<WebSocketStream<DuplexStream>>,
     pub(super) intake: mpsc::Receiver<Inbound>,
     answers: mpsc::UnboundedReceiver<Inbound>,
+    pub(super) cloud: Cloud,
+    pub(super) enrolling: Enrolling,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) clock: Clock,
 }
@@ -262,6 +266,18 @@ impl World {
         Self::under(Sky::with(TokenConfig::Relay, script), 64, kept, Some(token()))
     }
 
+    /// A world in which people have enrolled with these refresh tokens.
+    pub(super) fn of_enrolled(
+        listed: &[(&str, &str)],
+        kept: WebexKept,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
+        let listed =
+            listed.iter().map(|(person, token)| (PersonId::new(*person), (*token).to_owned().into()));
+        Self::under(Sky::with(TokenConfig::User { client, listed: listed.collect() }, script), 64, kept, None)
+    }
+
     fn under(sky: Sky, room: usize, kept: WebexKept, bot: Option<AccessToken>) -> Self {
         let Sky { cloud, shared, sockets, clock, generator } = sky;
         let organization = organization();
@@ -279,10 +295,12 @@ impl World {
             },
             bot,
         };
-        let means = WebexMeans { cloud, keys: Arc::new(PlainKeys), clock, generator };
+        let means = WebexMeans { cloud: cloud.clone(), keys: Arc::new(PlainKeys), clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
-        WebexEdge::new(config, HubPort::new(take, answer), kept, means).start(mailbox);
-        let world = Self { shared, sockets, intake, answers, orders, clock };
+        let edge = WebexEdge::new(config, HubPort::new(take, answer), kept, means);
+        let enrolling = edge.enrolling();
+        edge.start(mailbox);
+        let world = Self { shared, sockets, intake, answers, cloud, enrolling, orders, clock };
         world.serves(true);
         world
     }
