@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("connector-bin", &["edges", "store", "router", "lab"]),
     ("examples", &["xmpp-core", "kms-client", "webex-api", "axl-client", "presence-map", "router"]),
     ("tests", &["router", "store", "edges", "lab"]),
+    ("faulty-vfs", &[]),
     ("xtask", &[]),
 ];
 

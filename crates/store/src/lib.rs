@@ -12,4 +12,6 @@ pub use error::OpenError;
 pub use figures::Figures;
 pub use schema::FORMAT_VERSION;
 pub use seal::{KEY_BYTES, KeyError, StoreKey};
+#[cfg(feature = "testing")]
+pub use sqlite::Broken;
 pub use sqlite::{DEFAULT_FLOOR, Options, Store};

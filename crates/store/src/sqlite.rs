@@ -1,7 +1,7 @@
 //! The file: opened, locked, brought up to date, committed to and read.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,11 +38,65 @@ pub struct Options {
     pub floor: u64,
     /// The most pages of 4 KiB that the file may have; `None`, the default: the disk decides.
     pub max_pages: Option<u32>,
+    /// Which of SQLite's file systems it lies on; `None`, the default: the operating system's.
+    #[cfg(feature = "testing")]
+    pub file_system: Option<&'static str>,
+    /// What it does wrong on purpose; `None`, the default: nothing.
+    #[cfg(feature = "testing")]
+    pub broken: Option<Broken>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { floor: DEFAULT_FLOOR, max_pages: None }
+        Self {
+            floor: DEFAULT_FLOOR,
+            max_pages: None,
+            #[cfg(feature = "testing")]
+            file_system: None,
+            #[cfg(feature = "testing")]
+            broken: None,
+        }
+    }
+}
+
+/// A way to break the promise, so that a test can be seen to find it.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A commit returns before the disk has it (`synchronous=NORMAL`).
+    Unsynced,
+    /// Opening leaves the log as it is, and does not write its content anew.
+    LeavesLog,
+}
+
+impl Options {
+    #[cfg(feature = "testing")]
+    fn connect(self, path: &Path) -> rusqlite::Result<Connection> {
+        match self.file_system {
+            Some(name) => Connection::open_with_flags_and_vfs(path, rusqlite::OpenFlags::default(), name),
+            None => Connection::open(path),
+        }
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn connect(self, path: &Path) -> rusqlite::Result<Connection> {
+        Connection::open(path)
+    }
+
+    /// The pragma that says when a commit returns.
+    fn synchronous(self) -> &'static str {
+        #[cfg(feature = "testing")]
+        if self.broken == Some(Broken::Unsynced) {
+            return "NORMAL";
+        }
+        "FULL"
+    }
+
+    fn leaves_log(self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.broken == Some(Broken::LeavesLog);
+        #[cfg(not(feature = "testing"))]
+        false
     }
 }
 
@@ -83,8 +137,13 @@ impl Store {
             .mode(0o600)
             .open(path)
             .map_err(|source| OpenError::Io { path: path.to_path_buf(), source })?;
+        // Its name as well is on the disk before anything is promised.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|source| OpenError::Io { path: path.to_path_buf(), source })?;
         let sqlite = |error| OpenError::from_sqlite(path, error);
-        let mut db = Connection::open(path).map_err(sqlite)?;
+        let mut db = options.connect(path).map_err(sqlite)?;
         let found = lock(&db).map_err(sqlite)?;
         if found.application != APPLICATION_ID && !found.empty {
             return Err(OpenError::Foreign { path: path.to_path_buf() });
@@ -251,7 +310,12 @@ fn configure(db: &Connection, options: Options) -> rusqlite::Result<()> {
             Some(format!("no write-ahead log on this file system, only `{mode}`")),
         ));
     }
-    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "synchronous", options.synchronous())?;
+    if !options.leaves_log() {
+        // A sync that failed may have lost what can still be read: what the log holds is written anew, and
+        // synced, before anybody relies on it.
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
     db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     db.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     if let Some(pages) = options.max_pages {
