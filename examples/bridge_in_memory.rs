@@ -96,6 +96,7 @@ fn person(name: &str, enabled: bool) -> PersonFacts {
         id: PersonId::new(name),
         ours: true,
         jid: Some(JabberId::new(format!("{name}@example.com"))),
+        home: Some("".into()),
         mail: format!("{name}@example.com").into(),
         name: name.into(),
         enabled,

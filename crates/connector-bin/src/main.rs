@@ -5,6 +5,7 @@ mod app;
 mod check;
 mod config;
 mod lab_command;
+mod plan;
 mod telemetry;
 mod wiring;
 
@@ -34,6 +35,9 @@ enum Command {
     },
     /// Find every mistake in the settings file, then try each connection.
     Check(Settings),
+    /// Say what the product's limits make of a deployment: how many connectors it needs, what is too much, and who
+    /// lacks a licence.
+    Plan(plan::Args),
     /// Print a settings file with every setting, its default and its unit.
     Example,
     /// Run everything on loopback: stand-ins for both sides, and the connector between them.
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run { settings, sign_out } => runtime.block_on(app::run(&settings.config, sign_out)),
         Command::Check(settings) => runtime.block_on(check::run(&settings.config)),
+        Command::Plan(args) => runtime.block_on(plan::run(args)),
         Command::Example => {
             print!("{}", config::example());
             Ok(())

@@ -1,6 +1,7 @@
 //! The wiring: what the settings say, made into the hub and the edges, and joined. A simulated world is wired by the
 //! same lines, on another ground.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings};
 use connector_edges::jabber::{self, JabberEdge, Means};
 use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
-use connector_edges::topology::AxlJids;
+use connector_edges::topology::{AxlJids, PublisherConfig};
 use connector_edges::vault::{Vault, VaultConfig};
 use connector_edges::webex::{
-    self, Cloud, CloudConfig, PeopleConfig, PresenceConfig, Source, TokenConfig, WebexConfig, WebexEdge,
-    WebexKept, WebexMeans,
+    self, Cloud, CloudConfig, PeopleConfig, PresenceConfig, ResourceGroups, Source, TokenConfig, WebexConfig,
+    WebexEdge, WebexKept, WebexMeans,
 };
 use connector_edges::{kms_client, webex_api, xmpp_core};
 use kms_client::trust::Trust;
@@ -25,7 +26,7 @@ use rustls::pki_types::pem::PemObject;
 use store::{Options, Store, StoreKey};
 use tokio::task::JoinHandle;
 use webex_api::auth::{self, AccessToken};
-use webex_api::client::{Http, HttpConfig};
+use webex_api::client::HttpConfig;
 
 use crate::app::with_causes;
 use crate::config::{self, Config, Imp, LinkKind, TokenSource};
@@ -101,12 +102,47 @@ impl Parts {
     /// # Errors
     /// A setting that cannot be used, and why.
     pub(crate) fn people(&self, config: &Config) -> Result<PeopleConfig, String> {
+        let webex = &config.webex;
+        let source = if let Some(path) = &config.directory.users {
+            let token = webex.admin_token.as_ref().or(webex.machine_token.as_ref());
+            let token = token.ok_or("webex.admin_token_file: some token is needed to look people up")?;
+            Source::Table { rows: users(path)?, token: access_token("webex.admin_token_file", token)? }
+        } else {
+            let admin =
+                webex.admin_token.as_ref().ok_or("webex.admin_token_file: is needed to read people")?;
+            let license =
+                webex.license_id.clone().ok_or("webex.license_id: is needed to tell who is enabled")?;
+            Source::Licences {
+                admin: access_token("webex.admin_token_file", admin)?,
+                license: license.into(),
+                jids: Arc::new(self.publishers(config)?),
+            }
+        };
+        let organization = config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?;
+        let groups = resource_groups(config)?;
+        Ok(PeopleConfig { source, organization, groups, refresh: config.directory.refresh })
+    }
+
+    /// The publishers of all clusters.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, and why.
+    pub(crate) fn publishers(&self, config: &Config) -> Result<AxlJids, String> {
         // A client of their own for the publishers: their answers are larger than the cloud's.
         let mut http = HttpConfig::new(Arc::clone(&self.tls));
         http.body_limit = 16 << 20;
         let Ground { dial, generator, .. } = &self.ground;
         let http = webex::http_client(http, Arc::clone(dial), generator).map_err(|e| e.to_string())?;
-        people(config, &http)
+        let publishers = config.imp.iter().enumerate().filter_map(|(cluster, imp)| {
+            let axl = imp.axl.as_ref()?;
+            Some(PublisherConfig {
+                cluster,
+                address: axl.url.trim_end_matches('/').trim_end_matches("/axl").to_owned(),
+                user: axl.user.clone(),
+                password: axl.password.reveal().to_owned(),
+            })
+        });
+        AxlJids::new(publishers, http, Scale(config.time_scale)).map_err(|e| e.to_string())
     }
 
     /// Reads the storage, starts the hub and the edges, and joins them; nothing has been said to anybody when this
@@ -219,49 +255,49 @@ fn access_token(key: &str, secret: &config::Secret) -> Result<AccessToken, Strin
     AccessToken::try_from(secret.reveal().to_owned()).map_err(|e| format!("{key}: {e}"))
 }
 
-fn people(config: &Config, http: &Http) -> Result<PeopleConfig, String> {
-    let webex = &config.webex;
-    let source = if let Some(path) = &config.directory.users {
-        let token = webex.admin_token.as_ref().or(webex.machine_token.as_ref());
-        let token = token.ok_or("webex.admin_token_file: some token is needed to look people up")?;
-        Source::Table { rows: users(path)?, token: access_token("webex.admin_token_file", token)? }
-    } else {
-        let publishers = config.imp.iter().filter_map(|imp| imp.axl.as_ref()).map(|axl| {
-            let address = axl.url.trim_end_matches('/').trim_end_matches("/axl").to_owned();
-            (address, axl.user.clone(), axl.password.reveal().to_owned())
-        });
-        let jids =
-            AxlJids::new(publishers, http.clone(), Scale(config.time_scale)).map_err(|e| e.to_string())?;
-        let admin = webex.admin_token.as_ref().ok_or("webex.admin_token_file: is needed to read people")?;
-        let license = webex.license_id.clone().ok_or("webex.license_id: is needed to tell who is enabled")?;
-        Source::Licences {
-            admin: access_token("webex.admin_token_file", admin)?,
-            license: license.into(),
-            jids: Arc::new(jids),
-        }
+/// The resource groups of people, and our own.
+///
+/// # Errors
+/// The file cannot be read: where, and why.
+pub(crate) fn resource_groups(config: &Config) -> Result<ResourceGroups, String> {
+    let own = config.deployment.resource_group.as_deref().map(Into::into);
+    let Some(path) = &config.directory.resource_groups else {
+        return Ok(ResourceGroups { own, of: BTreeMap::new() });
     };
-    let organization = config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?;
-    Ok(PeopleConfig { source, organization, refresh: config.directory.refresh })
+    let wrong = |what: String| format!("directory.resource_groups: {}{what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(format!(": {e}")))?;
+    let mut of = BTreeMap::new();
+    for (n, line) in lines(&text) {
+        let (mail, group) =
+            line.split_once(',').ok_or_else(|| wrong(format!(" line {n}: expected mail,group")))?;
+        of.insert(mail.trim().to_lowercase(), group.trim().into());
+    }
+    Ok(ResourceGroups { own, of })
+}
+
+/// The lines of a file that say something, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(n, line)| (n + 1, line));
+    lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
 }
 
 /// The file of jid,mail,enabled.
-fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String> {
+///
+/// # Errors
+/// Which line is wrong, and what is expected.
+pub(crate) fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String> {
     let wrong = |line: usize, what: &str| format!("directory.users: {} line {line}: {what}", path.display());
     let text =
         std::fs::read_to_string(path).map_err(|e| format!("directory.users: {}: {e}", path.display()))?;
     let mut rows = Vec::new();
-    for (n, line) in
-        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-    {
+    for (n, line) in lines(&text) {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-        let [jid, mail, enabled] = cells[..] else { return Err(wrong(n + 1, "expected jid,mail,enabled")) };
-        let jid: xmpp_core::BareJid =
-            jid.parse().map_err(|_| wrong(n + 1, "the first column is no bare JID"))?;
+        let [jid, mail, enabled] = cells[..] else { return Err(wrong(n, "expected jid,mail,enabled")) };
+        let jid: xmpp_core::BareJid = jid.parse().map_err(|_| wrong(n, "the first column is no bare JID"))?;
         if !mail.contains('@') {
-            return Err(wrong(n + 1, "the second column is no mail address"));
+            return Err(wrong(n, "the second column is no mail address"));
         }
-        let enabled =
-            enabled.parse().map_err(|_| wrong(n + 1, "the third column is neither true nor false"))?;
+        let enabled = enabled.parse().map_err(|_| wrong(n, "the third column is neither true nor false"))?;
         rows.push((JabberId::new(jid.to_string().to_lowercase()), mail.to_lowercase(), enabled));
     }
     Ok(rows)
@@ -274,7 +310,7 @@ pub(crate) fn jabber_config(
 ) -> Result<jabber::Config, String> {
     let clusters: Result<Vec<_>, String> = config.imp.iter().map(|imp| cluster(imp, tls)).collect();
     Ok(jabber::Config {
-        node: "connector".into(),
+        node: config.deployment.node.as_str().into(),
         utc_offset: config.organization.timezone,
         sessions_per_second: config.limits.sessions_per_second,
         clusters: clusters?,

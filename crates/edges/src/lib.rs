@@ -11,4 +11,4 @@ pub mod vault;
 pub mod webex;
 
 // Whoever builds the edges needs some of their crates' types, and must not depend on those crates.
-pub use {kms_client, webex_api, xmpp_core};
+pub use {axl_client, kms_client, webex_api, xmpp_core};

@@ -1,9 +1,11 @@
-//! Who IM and Presence homes where: one bulk query to the publisher, over AXL.
+//! What IM and Presence says of itself over AXL: its nodes and how they fare, who takes over for whom, and who is homed
+//! where.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axl_client::nodes::Node;
+use axl_client::redundancy::Group;
 use axl_client::users::{self, Home, Pages};
 use axl_client::{AxlError, Client, Fate, Request, Row, Session, Version};
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use webex_api::endpoint::{Context, Destination, Endpoint};
 use webex_api::{ApiError, Url};
 
 use crate::seam::Scale;
-use crate::webex::{Jids, JidsError};
+use crate::webex::{Account, Jids, JidsError};
 
 /// Rows asked for at a time, until the publisher wants fewer.
 const PAGE: u64 = 5_000;
@@ -30,6 +32,19 @@ pub struct PublisherError {
     reason: String,
 }
 
+/// One publisher, as it is to be asked.
+#[derive(Debug)]
+pub struct PublisherConfig {
+    /// Which of the Jabber edge's clusters it is the publisher of.
+    pub cluster: usize,
+    /// Scheme, host and port.
+    pub address: String,
+    /// A user with the role Standard AXL API Access.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+}
+
 /// The users of several IM and Presence clusters, as their publishers tell.
 #[derive(Debug)]
 pub struct AxlJids {
@@ -41,38 +56,73 @@ pub struct AxlJids {
 /// One publisher; cookies and the version that it speaks are kept between readings.
 #[derive(Debug)]
 struct Publisher {
+    cluster: usize,
     base: Url,
     state: tokio::sync::Mutex<(Client, Session)>,
 }
 
+/// What one publisher said of its cluster.
+#[derive(Debug)]
+pub struct ClusterFacts {
+    /// Which of the Jabber edge's clusters it is.
+    pub cluster: usize,
+    /// The nodes, by their ids.
+    pub nodes: Vec<Node>,
+    /// Who takes over for whom; `None` where the publisher does not tell.
+    pub groups: Option<Vec<Group>>,
+    /// Its users, and what is wrong with some.
+    pub users: users::Directory,
+}
+
+impl ClusterFacts {
+    /// How many users it homes.
+    #[must_use]
+    pub fn homed(&self) -> usize {
+        self.users.served()
+    }
+}
+
 impl AxlJids {
-    /// Publishers by address (scheme, host, port), user and password.
+    /// The publishers, asked by this client.
     ///
     /// # Errors
     /// An address or a user name cannot be used: which, and why.
     pub fn new(
-        publishers: impl IntoIterator<Item = (String, String, String)>,
+        publishers: impl IntoIterator<Item = PublisherConfig>,
         http: Http,
         scale: Scale,
     ) -> Result<Self, PublisherError> {
         let publishers: Result<Vec<_>, _> = publishers
             .into_iter()
-            .map(|(address, user, password)| {
+            .map(|PublisherConfig { cluster, address, user, password }| {
                 let wrong = |reason: String| PublisherError { address: address.clone(), reason };
                 let base = address.parse().map_err(|e| wrong(format!("{e}")))?;
                 let client = Client::new(&address, &user, &password).map_err(|e| wrong(e.to_string()))?;
-                Ok(Publisher { base, state: tokio::sync::Mutex::new((client, Session::new())) })
+                Ok(Publisher { cluster, base, state: tokio::sync::Mutex::new((client, Session::new())) })
             })
             .collect();
         Ok(Self { publishers: publishers?, http, scale })
     }
 
-    /// One publisher's users, with the problems that it has with some.
-    async fn users(&self, publisher: &Publisher) -> Result<users::Directory, JidsError> {
+    /// Everything that the publishers tell, one cluster after another.
+    ///
+    /// # Errors
+    /// Why one of them did not tell.
+    pub async fn clusters(&self) -> Result<Vec<ClusterFacts>, JidsError> {
+        let mut clusters = Vec::new();
+        for publisher in &self.publishers {
+            clusters.push(self.cluster(publisher).await?);
+        }
+        Ok(clusters)
+    }
+
+    async fn cluster(&self, publisher: &Publisher) -> Result<ClusterFacts, JidsError> {
         let mut state = publisher.state.lock().await;
         let (client, session) = &mut *state;
         let nodes = self.ask(publisher, client, session, &Node::query()).await?;
-        let nodes: BTreeSet<String> = nodes.iter().filter_map(Node::read).map(|node| node.id).collect();
+        let nodes: Vec<Node> = nodes.iter().filter_map(Node::read).collect();
+        let groups = self.groups(publisher, client, session).await?;
+        let here: BTreeSet<String> = nodes.iter().map(|node| node.id.clone()).collect();
         let mut pages = Pages::new(PAGE);
         while let Some(page) = pages.next() {
             match self.ask(publisher, client, session, &users::bulk_query(page)).await {
@@ -84,7 +134,22 @@ impl AxlJids {
                 Err(other) => return Err(Box::new(other)),
             }
         }
-        Ok(users::Directory::read(&pages.into_rows(), &nodes))
+        let users = users::Directory::read(&pages.into_rows(), &here);
+        Ok(ClusterFacts { cluster: publisher.cluster, nodes, groups, users })
+    }
+
+    /// The redundancy groups. Not every release answers this on the publisher of IM and Presence.
+    async fn groups(
+        &self,
+        publisher: &Publisher,
+        client: &mut Client,
+        session: &mut Session,
+    ) -> Result<Option<Vec<Group>>, JidsError> {
+        match self.ask(publisher, client, session, &Request::list_presence_redundancy_group()).await {
+            Ok(rows) => Ok(Some(rows.iter().filter_map(Group::read).collect())),
+            Err(AxlFailure::Axl(error)) if error.fate() == Fate::Final => Ok(None),
+            Err(error) => Err(Box::new(error)),
+        }
     }
 
     /// One question; a publisher that is busy is asked again, one that speaks an older version is met.
@@ -134,23 +199,35 @@ impl AxlJids {
 }
 
 impl Jids for AxlJids {
-    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, JabberId>, JidsError>> {
+    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, Account>, JidsError>> {
         Box::pin(async move {
-            let mut jids = BTreeMap::new();
-            for publisher in &self.publishers {
-                let directory = self.users(publisher).await?;
-                for problem in &directory.problems {
+            let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+            for facts in self.clusters().await? {
+                for problem in &facts.users.problems {
                     tracing::warn!(%problem, "a user of IM and Presence is not served");
                 }
-                for (jid, user) in directory.users {
-                    if let (Some(mail), false) = (user.mail, user.home == Home::Elsewhere) {
-                        jids.insert(mail, JabberId::new(jid));
+                for (jid, user) in facts.users.users {
+                    let Some(mail) = user.mail else { continue };
+                    let home = match &user.home {
+                        Home::Here(id) => facts.nodes.iter().find(|node| node.id == *id),
+                        Home::Elsewhere => None,
+                    };
+                    let home = home.map(|node| home_name(facts.cluster, &node.name));
+                    let account = Account { jid: JabberId::new(jid), home };
+                    // Publishers know the users of one another; the one that homes a user is right.
+                    if account.home.is_some() || !accounts.contains_key(&mail) {
+                        accounts.insert(mail, account);
                     }
                 }
             }
-            Ok(jids)
+            Ok(accounts)
         })
     }
+}
+
+/// A node of a cluster, as the router is told of it: words that only the edges understand.
+fn home_name(cluster: usize, node: &str) -> Box<str> {
+    format!("{cluster}/{node}").into()
 }
 
 /// Why one question had no answer.

@@ -114,6 +114,7 @@ fn people() -> Vec<Inbound> {
         id: person(name),
         ours: true,
         jid: Some(jid(name)),
+        home: Some("".into()),
         mail: format!("{name}@corp.example").into(),
         name: name.into(),
         enabled: true,

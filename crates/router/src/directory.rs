@@ -15,8 +15,12 @@ pub struct Person {
     pub id: PersonId,
     /// The person's organization is ours.
     pub ours: bool,
-    /// The JID, where IM and Presence homes the person here.
+    /// The JID, where IM and Presence knows the person.
     pub jid: Option<JabberId>,
+    /// The node that homes the person, in the edges' words; empty where any node will do. `None`: another connector
+    /// serves the person, so that we know and do not serve.
+    #[serde(default = "anywhere")]
+    pub home: Option<Box<str>>,
     /// The mail address, lower-case.
     pub mail: Box<str>,
     /// The display name.
@@ -38,8 +42,20 @@ impl Person {
     /// and homed here.
     #[must_use]
     pub fn served(&self) -> bool {
-        self.enabled && self.ours && self.jid.is_some()
+        self.enabled && self.ours && self.jid.is_some() && self.home.is_some()
     }
+
+    /// Whether another connector holds the session: enabled, of our organization, and not homed here.
+    #[must_use]
+    pub fn served_elsewhere(&self) -> bool {
+        self.enabled && self.ours && self.jid.is_some() && self.home.is_none()
+    }
+}
+
+/// What snapshots meant that were written before homes were told.
+#[allow(clippy::unnecessary_wraps, reason = "it is the value of a field")]
+fn anywhere() -> Option<Box<str>> {
+    Some("".into())
 }
 
 /// A snapshot of everybody, looked up by any of the three names.
@@ -153,6 +169,7 @@ fn merge(known: Option<&Person>, read: &PersonFacts, complete: bool, now: Time, 
         id: read.id.clone(),
         ours: read.ours,
         jid: read.jid.clone(),
+        home: read.home.clone(),
         mail: read.mail.clone(),
         name: read.name.clone(),
         enabled,
@@ -172,6 +189,7 @@ mod tests {
             id: PersonId::new(id),
             ours: true,
             jid: jid.map(JabberId::new),
+            home: Some("".into()),
             mail: format!("{id}@corp.example").into(),
             name: id.into(),
             enabled,

@@ -78,8 +78,11 @@ pub struct PersonFacts {
     pub id: PersonId,
     /// The person's organization is ours.
     pub ours: bool,
-    /// The JID, where IM and Presence homes the person here.
+    /// The JID, where IM and Presence knows the person.
     pub jid: Option<crate::ids::JabberId>,
+    /// The node that homes the person, in the edges' words; empty where any node will do. `None`: another connector
+    /// serves the person, so that we know and do not serve.
+    pub home: Option<Box<str>>,
     /// The mail address, lower-case.
     pub mail: Box<str>,
     /// The display name.

@@ -44,6 +44,7 @@ const STRANGER: &str = "rule 3: a copy on the session of neither";
 const OLDER: &str = "rule 17: older than the enablement or the JID";
 const EXPIRED: &str = "rule 22: older than source ids are kept";
 const NO_JID: &str = "rule 16: the sender is not homed here";
+const ELSEWHERE: &str = "CAP-23: the sender's session is another connector's to carry";
 const EMPTY: &str = "nothing to carry in it";
 
 /// A stamp may have been cut to whole seconds.
@@ -86,6 +87,9 @@ impl Facts<'_> {
         let Some(session) = [sender, recipient].into_iter().find(|p| p.id == origin.session) else {
             return Err(STRANGER);
         };
+        if sender.served_elsewhere() {
+            return Err(ELSEWHERE);
+        }
         self.young_enough(origin.stamp, session, &[sender, recipient])?;
         let awake = |person: &Person| Party {
             awake: person.id == origin.session || self.holds.is_open(&person.id),
@@ -168,6 +172,9 @@ impl Facts<'_> {
             });
         let verdict = judge(self.party(sender), Client::Webex, recipient, Client::Jabber);
         verdict.carrier.ok_or(verdict.rule)?;
+        if sender.served_elsewhere() {
+            return Err(ELSEWHERE);
+        }
         if sender.jid.is_none() {
             return Err(NO_JID);
         }

@@ -6,6 +6,7 @@ use rig::{Rig, config, facts, person};
 use router::entitlement::{Carrier, Client, Party, judge};
 use router::envelope::Kind;
 use router::ids::JabberId;
+use router::inbound::PersonFacts;
 
 use Carrier::{Either, Recipient, Sender};
 use Client::{Jabber, Webex};
@@ -167,4 +168,23 @@ fn groups_strangers_and_oneself_are_not_carried() {
     assert!(rig.deliveries().is_empty());
     let rules = ["GRP-01", "LIC-07", "rule 3: a message to oneself", "rule 3: a copy"];
     assert_eq!(rules.map(|rule| rig.not_carried(rule)), [1, 1, 1, 1]);
+}
+
+#[test]
+fn whom_another_connector_serves_is_known_and_left_to_it() {
+    let elsewhere = |name: &str, enabled| PersonFacts { home: None, ..facts(name, enabled) };
+    let people = vec![facts("ann", true), elsewhere("bob", true), elsewhere("dave", false)];
+    let mut rig = Rig::with(config(), people);
+    assert!(rig.router.directory().by_person(&person("bob")).is_some_and(|bob| bob.served_elsewhere()));
+    // What bob writes is carried by the connector that holds his session, whoever sees it here.
+    rig.jabber("ann", "bob", "ann", "1", "hello");
+    rig.webex("ann", "bob", "ann", "activity 1");
+    assert!(rig.deliveries().is_empty());
+    assert_eq!(rig.not_carried("CAP-23"), 2);
+    // What is written to bob, and what dave writes, is ours to carry: nobody else sees it.
+    rig.jabber("ann", "ann", "bob", "2", "hello");
+    rig.webex("ann", "ann", "bob", "activity 2");
+    rig.jabber("ann", "dave", "ann", "3", "hello");
+    let senders: Vec<_> = rig.deliveries().into_iter().map(|(_, entry, _)| entry.sender.clone()).collect();
+    assert_eq!(senders, [person("ann"), person("ann"), person("dave")]);
 }

@@ -12,6 +12,8 @@ pub(crate) use reader::Mistake;
 use reader::{At, Reader};
 pub(crate) use settings::example;
 
+use crate::plan::deployment::{Host, Size};
+
 /// Everything that the file says.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -20,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) webex: Webex,
     pub(crate) imp: Vec<Imp>,
     pub(crate) directory: Directory,
+    pub(crate) deployment: Deployment,
     pub(crate) presence: Presence,
     pub(crate) limits: Limits,
     pub(crate) status: SocketAddr,
@@ -53,6 +56,7 @@ pub(crate) struct Webex {
     pub(crate) bot_token: Option<Secret>,
     pub(crate) admin_token: Option<Secret>,
     pub(crate) license_id: Option<String>,
+    pub(crate) message_license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) kms_ca_file: Option<PathBuf>,
     pub(crate) deliver_to_pending: bool,
@@ -98,6 +102,19 @@ pub(crate) struct Axl {
 pub(crate) struct Directory {
     pub(crate) users: Option<PathBuf>,
     pub(crate) refresh: Duration,
+    pub(crate) resource_groups: Option<PathBuf>,
+}
+
+/// What this connector is among others.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) cluster: String,
+    pub(crate) node: String,
+    pub(crate) primary: bool,
+    pub(crate) resource_group: Option<String>,
+    pub(crate) host: Host,
+    pub(crate) federation: bool,
+    pub(crate) government: bool,
 }
 
 #[derive(Debug)]
@@ -177,6 +194,7 @@ impl File<'_> {
         let from_file = directory.as_ref().is_some_and(|d| d.users.is_some());
         let webex = self.webex(from_file);
         let imp = self.imps(from_file);
+        let deployment = self.deployment(directory.as_ref());
         let presence = self.presence();
         let limits = self.limits();
         let status = self.status();
@@ -188,6 +206,7 @@ impl File<'_> {
             webex: webex?,
             imp: imp?,
             directory: directory?,
+            deployment: deployment?,
             presence: presence?,
             limits: limits?,
             status: status?,
@@ -258,6 +277,7 @@ impl File<'_> {
         }
         let admin_token = self.secret(at, "admin_token_file");
         let license_id = self.reader.text(at, "license_id");
+        let message_license_id = self.reader.text(at, "message_license_id");
         if !from_file {
             if admin_token.is_none() {
                 self.reader.wrong(
@@ -295,6 +315,7 @@ impl File<'_> {
             bot_token,
             admin_token,
             license_id,
+            message_license_id,
             ca_file,
             kms_ca_file,
             deliver_to_pending: deliver_to_pending?,
@@ -394,7 +415,51 @@ impl File<'_> {
             self.readable(at, "users", path);
         }
         let refresh = self.reader.duration(at, "refresh");
-        Some(Directory { users, refresh: refresh? })
+        let resource_groups = self.path(at, "resource_groups");
+        if let Some(path) = &resource_groups {
+            self.readable(at, "resource_groups", path);
+        }
+        Some(Directory { users, refresh: refresh?, resource_groups })
+    }
+
+    fn deployment(&mut self, directory: Option<&Directory>) -> Option<Deployment> {
+        let at = At { table: "deployment", index: 0 };
+        let cluster = self.reader.text(at, "cluster");
+        let node = self.reader.text(at, "node");
+        let is_name = |node: &str| {
+            !node.is_empty() && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        };
+        if node.as_deref().is_some_and(|node| !is_name(node)) {
+            self.reader.wrong(at, "node", "expected a name of letters, digits, dots and hyphens");
+        }
+        let primary = self.reader.boolean(at, "primary");
+        let resource_group = self.reader.text(at, "resource_group");
+        if resource_group.is_some() && directory.is_some_and(|d| d.resource_groups.is_none()) {
+            self.reader.wrong(
+                at,
+                "resource_group",
+                "needs directory.resource_groups, which says who is in it",
+            );
+        }
+        let sizes = [("small", Size::Small), ("medium", Size::Medium), ("large", Size::Large)];
+        let size = self.reader.choice(at, "size", &sizes);
+        let shared = self.reader.boolean(at, "shared_host");
+        let users_per_node = self.reader.number(at, "users_per_node", 1..15_001).map(u64::from);
+        if shared == Some(true) && users_per_node.is_none() {
+            self.reader.wrong(at, "users_per_node", "is needed with shared_host = true");
+        }
+        let mra = self.reader.boolean(at, "mra");
+        let federation = self.reader.boolean(at, "federation");
+        let government = self.reader.boolean(at, "government");
+        Some(Deployment {
+            cluster: cluster?,
+            node: node?,
+            primary: primary?,
+            resource_group,
+            host: Host { size: size?, users_per_node, shared: shared?, mra: mra? },
+            federation: federation?,
+            government: government?,
+        })
     }
 
     fn presence(&mut self) -> Option<Presence> {

@@ -12,7 +12,7 @@ impl Folder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("connector-config-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        for setting in SETTINGS.iter().filter(|s| s.key.ends_with("_file")) {
+        for setting in SETTINGS.iter().filter(|s| s.key.ends_with("_file") || s.key == "resource_groups") {
             let (Fallback::Required(literal) | Fallback::Optional(literal) | Fallback::Default(literal)) =
                 setting.fallback;
             std::fs::write(path.join(literal.trim_matches('"')), "0".repeat(64)).unwrap();

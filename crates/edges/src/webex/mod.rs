@@ -47,7 +47,10 @@ use webex_api::mercury::Backoff;
 
 pub use http::{Cloud, CloudConfig, CloudError, http_client};
 pub use keys::{Keys, NewConversation};
-pub use people::{Jids, JidsError, PeopleConfig, PeopleError, Source, read_people};
+pub use people::{
+    Account, Jids, JidsError, PeopleConfig, PeopleError, ResourceGroups, Source, read_organization,
+    read_people,
+};
 pub use status::PresenceConfig;
 pub use token::{Enrolled, RefusedToken, TokenConfig, TokenError, TokenSource, Tokens, enrolled};
 

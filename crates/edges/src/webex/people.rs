@@ -21,10 +21,34 @@ use crate::probe::causes;
 /// Why JIDs could not be read, in the reader's words.
 pub type JidsError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Reads the JIDs of everybody whom IM and Presence homes here.
+/// An account on IM and Presence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The bare JID, prepared and in lower case.
+    pub jid: JabberId,
+    /// The node that homes it, in this crate's words; `None`: another cluster does, so it is known and not served.
+    pub home: Option<Box<str>>,
+}
+
+/// Reads the accounts that IM and Presence knows.
 pub trait Jids: fmt::Debug + Send + Sync {
-    /// Bare JIDs by mail address, both prepared and in lower case.
-    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, JabberId>, JidsError>>;
+    /// Accounts by mail address in lower case.
+    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, Account>, JidsError>>;
+}
+
+/// Which people are whose: the users of another group are known, and served by the connectors of that group (CAP-23).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourceGroups {
+    /// The group of this connector; `None`: it serves who is in no group.
+    pub own: Option<Box<str>>,
+    /// Groups by mail address in lower case.
+    pub of: BTreeMap<String, Box<str>>,
+}
+
+impl ResourceGroups {
+    fn serve(&self, mails: &[String]) -> bool {
+        mails.iter().find_map(|mail| self.of.get(mail)) == self.own.as_ref()
+    }
 }
 
 /// Where the directory comes from.
@@ -55,6 +79,8 @@ pub struct PeopleConfig {
     pub source: Source,
     /// Our organization: nobody else is served.
     pub organization: OrgId,
+    /// Who of them is served by this connector.
+    pub groups: ResourceGroups,
     /// How often it is read; after a failure it is tried again sooner.
     pub refresh: Duration,
 }
@@ -120,6 +146,14 @@ pub async fn read_people(cloud: &Cloud, config: &PeopleConfig) -> Result<Vec<Per
     read(cloud, &Directory::default(), config).await
 }
 
+/// Everybody in the organization, for whoever wants to see their licences.
+///
+/// # Errors
+/// The cloud did not tell.
+pub async fn read_organization(cloud: &Cloud, admin: &AccessToken) -> Result<Vec<Person>, PeopleError> {
+    Ok(everybody(cloud, &Directory::default(), admin).await?)
+}
+
 /// One complete reading.
 pub(super) async fn read(
     cloud: &Cloud,
@@ -134,15 +168,12 @@ pub(super) async fn read(
                 return Err(PeopleError::NoLicences);
             }
             let jids = jids.read().await.map_err(PeopleError::Jids)?;
-            if jids.is_empty() {
+            if jids.values().all(|account| account.home.is_none()) {
                 return Err(PeopleError::NoJids);
             }
-            Ok(people
-                .iter()
-                .map(|person| join(cloud, known, person, license, &jids, &config.organization))
-                .collect())
+            Ok(people.iter().map(|person| join(cloud, known, person, license, &jids, config)).collect())
         }
-        Source::Table { rows, token } => table(cloud, rows, token).await,
+        Source::Table { rows, token } => table(cloud, rows, token, &config.groups).await,
     }
 }
 
@@ -173,8 +204,8 @@ fn join(
     known: &Directory,
     read: &Person,
     license: &str,
-    jids: &BTreeMap<String, JabberId>,
-    organization: &OrgId,
+    jids: &BTreeMap<String, Account>,
+    config: &PeopleConfig,
 ) -> PersonFacts {
     let mails: Vec<String> = read.emails.iter().map(|mail| mail.to_lowercase()).collect();
     let id = person(&read.id);
@@ -184,9 +215,11 @@ fn join(
         Some(held) => held.iter().any(|held| held == license),
         None => known.by_person(&id).is_some_and(|person| person.enabled),
     };
+    let account = mails.iter().find_map(|mail| jids.get(mail));
     PersonFacts {
-        ours: read.org_id.as_ref() == Some(organization),
-        jid: mails.iter().find_map(|mail| jids.get(mail)).cloned(),
+        ours: read.org_id.as_ref() == Some(&config.organization),
+        jid: account.map(|account| account.jid.clone()),
+        home: account.and_then(|account| account.home.clone()).filter(|_| config.groups.serve(&mails)),
         name: read.display_name.as_deref().unwrap_or(&mail).into(),
         enabled,
         pending: read.invite_pending,
@@ -200,6 +233,7 @@ async fn table(
     cloud: &Cloud,
     rows: &[(JabberId, String, bool)],
     token: &AccessToken,
+    groups: &ResourceGroups,
 ) -> Result<Vec<PersonFacts>, PeopleError> {
     let mut people = Vec::new();
     for some in rows.chunks(LOOKUPS) {
@@ -213,6 +247,7 @@ async fn table(
             people.push(PersonFacts {
                 ours: true,
                 jid: Some(jid.clone()),
+                home: groups.serve(std::slice::from_ref(mail)).then(|| "".into()),
                 name: mail.split('@').next().unwrap_or(mail).into(),
                 mail: mail.as_str().into(),
                 enabled: *enabled,

@@ -629,6 +629,7 @@ fn facts() -> Facts {
             id: PersonId::new(*name),
             ours: true,
             jid: Some(JabberId::new(format!("{name}@x"))),
+            home: Some("".into()),
             mail: format!("{name}@corp").into(),
             name: (*name).into(),
             enabled: *enabled,

@@ -37,6 +37,7 @@ pub(crate) fn facts(name: &str, enabled: bool) -> PersonFacts {
         id: person(name),
         ours: true,
         jid: Some(JabberId::new(format!("{name}@x"))),
+        home: Some("".into()),
         mail: format!("{name}@corp.example").into(),
         name: name.into(),
         enabled,

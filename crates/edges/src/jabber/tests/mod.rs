@@ -70,6 +70,7 @@ fn directory() -> Arc<Directory> {
         id: PersonId::new(id),
         ours,
         jid: jid.map(JabberId::new),
+        home: Some("".into()),
         mail: format!("{id}@corp.example").into(),
         name: format!("The {id}").into(),
         enabled: true,

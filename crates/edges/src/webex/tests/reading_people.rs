@@ -13,13 +13,13 @@ use webex_api::client::BoxFuture;
 
 use super::world::{ALICE, BASE, BOB, Sky, organization};
 use crate::webex::people::read;
-use crate::webex::{Jids, JidsError, PeopleConfig, PeopleError, Source};
+use crate::webex::{Account, Jids, JidsError, PeopleConfig, PeopleError, ResourceGroups, Source};
 
 #[derive(Debug)]
-struct Told(BTreeMap<String, JabberId>);
+struct Told(BTreeMap<String, Account>);
 
 impl Jids for Told {
-    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, JabberId>, JidsError>> {
+    fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, Account>, JidsError>> {
         Box::pin(async { Ok(self.0.clone()) })
     }
 }
@@ -28,6 +28,17 @@ impl Jids for Told {
 async fn reading(
     licences: [Value; 2],
     homed: &[&str],
+    known: &Directory,
+) -> Result<Vec<PersonFacts>, PeopleError> {
+    let jids = homed.iter().map(|name| (format!("{name}@corp.example"), account(name))).collect();
+    reading_with(licences, jids, ResourceGroups::default(), known).await
+}
+
+/// The same where these accounts are known, and people are in these resource groups.
+async fn reading_with(
+    licences: [Value; 2],
+    jids: BTreeMap<String, Account>,
+    groups: ResourceGroups,
     known: &Directory,
 ) -> Result<Vec<PersonFacts>, PeopleError> {
     let person = |id: &str, name: &str, licences: &Value| {
@@ -46,19 +57,22 @@ async fn reading(
         }
         address.contains("/people").then(|| (200, json!({"items": items})))
     });
-    let jids = homed
-        .iter()
-        .map(|name| (format!("{name}@corp.example"), JabberId::new(format!("{name}@lab.example"))));
     let config = PeopleConfig {
         source: Source::Licences {
             admin: AccessToken::try_from("admin".to_owned()).unwrap(),
             license: "hybrid".into(),
-            jids: Arc::new(Told(jids.collect())),
+            jids: Arc::new(Told(jids)),
         },
         organization: organization(),
+        groups,
         refresh: Duration::from_secs(60),
     };
     read(&sky.cloud, known, &config).await
+}
+
+/// An account on the first node of the first cluster.
+fn account(name: &str) -> Account {
+    Account { jid: JabberId::new(format!("{name}@lab.example")), home: Some("0/imp1".into()) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,5 +91,35 @@ async fn an_account_that_may_see_nothing_disables_nobody() {
     let error = reading([Value::Null, Value::Null], &both, &known).await.unwrap_err();
     assert!(matches!(error, PeopleError::NoLicences), "{error}");
     let error = reading([held.clone(), held], &[], &known).await.unwrap_err();
+    assert!(matches!(error, PeopleError::NoJids), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_homed_elsewhere_or_in_another_group_is_known_and_not_served() {
+    let held = || [json!(["hybrid"]), json!(["hybrid"])];
+    let accounts = |bobs: Option<&str>| {
+        let bob = Account { home: bobs.map(Into::into), ..account("bob") };
+        BTreeMap::from([("alice@corp.example".into(), account("alice")), ("bob@corp.example".into(), bob)])
+    };
+    let homes = |people: Vec<PersonFacts>| -> Vec<Option<Box<str>>> {
+        assert!(people.iter().all(|person| person.enabled && person.jid.is_some()));
+        people.into_iter().map(|person| person.home).collect()
+    };
+    let known = Directory::default();
+    let none = ResourceGroups::default();
+    let people = reading_with(held(), accounts(None), none.clone(), &known).await.unwrap();
+    assert_eq!(homes(people), [Some("0/imp1".into()), None], "bob is homed in another cluster");
+
+    let asia = BTreeMap::from([("bob@corp.example".to_owned(), "asia".into())]);
+    let outside = ResourceGroups { own: None, of: asia.clone() };
+    let people = reading_with(held(), accounts(Some("0/imp1")), outside, &known).await.unwrap();
+    assert_eq!(homes(people), [Some("0/imp1".into()), None], "we are in no group");
+    let inside = ResourceGroups { own: Some("asia".into()), of: asia };
+    let people = reading_with(held(), accounts(Some("0/imp1")), inside, &known).await.unwrap();
+    assert_eq!(homes(people), [None, Some("0/imp1".into())], "we are in the group of bob");
+
+    let everywhere =
+        BTreeMap::from([("alice@corp.example".into(), Account { home: None, ..account("alice") })]);
+    let error = reading_with(held(), everywhere, none, &known).await.unwrap_err();
     assert!(matches!(error, PeopleError::NoJids), "{error}");
 }

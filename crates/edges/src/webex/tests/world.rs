@@ -240,6 +240,7 @@ fn facts(id: &str, name: &str, enabled: bool) -> PersonFacts {
         id: PersonId::new(id),
         ours: true,
         jid: Some(JabberId::new(format!("{name}@lab.example"))),
+        home: Some("".into()),
         mail: format!("{name}@corp.example").into(),
         name: name.into(),
         enabled,
@@ -289,6 +290,7 @@ impl World {
             handshakes: 4,
             presence: PresenceConfig { poll: Duration::from_secs(600), subscribe: false },
             people: PeopleConfig {
+                groups: crate::webex::ResourceGroups::default(),
                 source: Source::Table { rows: rows.into(), token: token() },
                 organization,
                 refresh: Duration::from_secs(86_400),
