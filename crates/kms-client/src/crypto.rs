@@ -1,5 +1,7 @@
 //! The one seam to the cryptographic libraries: `ring` for everything it has, or `aws-lc-rs` in its place, `rsa` for
-//! OAEP, `aes-kw` for the key wrap. Nothing else in this crate names them.
+//! OAEP, `aes-kw` for the key wrap, `aes`, `ctr` and `ghash` for what comes in pieces. Nothing else in this crate names them.
+
+mod pieces;
 
 use std::fmt;
 
@@ -13,6 +15,8 @@ use ring as provider;
 use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey};
 use rsa::traits::PublicKeyParts;
 use zeroize::Zeroizing;
+
+pub(crate) use pieces::Pieces;
 
 /// Length of an AES-256 key in bytes.
 pub(crate) const KEY: usize = 32;

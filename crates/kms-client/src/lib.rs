@@ -6,6 +6,7 @@ compile_error!("one of the features `ring` (default) and `aws-lc` must be on");
 pub mod client;
 mod crypto;
 pub mod exchange;
+pub mod file;
 pub mod jose;
 pub mod message;
 pub mod responder;

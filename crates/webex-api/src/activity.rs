@@ -1,4 +1,4 @@
-//! Activities: what happens in a conversation, and `POST {conversation}/activities`.
+//! Activities: what happens in a conversation, and `POST {conversation}/activities` and `…/content`.
 
 use std::fmt;
 
@@ -267,8 +267,8 @@ impl Activity {
     }
 }
 
-/// `POST {conversation}/activities`: does something in a conversation. The answer is the activity
-/// as it was stored.
+/// `POST {conversation}/activities`, for files `…/content`: does something in a conversation. The answer is the
+/// activity as it was stored.
 #[derive(Clone, Debug)]
 pub struct Post {
     /// Where.
@@ -305,6 +305,15 @@ pub enum Action {
         /// What it says now.
         comment: Comment,
     },
+    /// Shares files that were uploaded ([`files`](crate::files)).
+    Share {
+        /// What is said with them, as a JWE.
+        comment: Option<Text>,
+        /// The files.
+        files: Vec<SharedFile>,
+        /// The key that all of it is sealed with.
+        key: KmsUri,
+    },
     /// Reads up to an activity.
     Acknowledge {
         /// The last one read.
@@ -328,6 +337,22 @@ pub struct Comment {
     pub key: KmsUri,
 }
 
+/// An uploaded file to share.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "objectType", rename = "file")]
+pub struct SharedFile {
+    /// Its name, as a JWE.
+    pub display_name: Text,
+    /// Its length in bytes.
+    pub file_size: u64,
+    /// Its media type.
+    pub mime_type: String,
+    /// Where its ciphertext lies.
+    pub url: Url,
+    /// The reference with its key, as a JWE.
+    pub scr: Text,
+}
+
 impl Endpoint for Post {
     type Response = Activity;
 
@@ -336,12 +361,22 @@ impl Endpoint for Post {
     }
 
     fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
-        let url = self.target.url.join(["activities"]).with_query([("personRefresh", "true")]);
+        let url = match &self.action {
+            Action::Share { .. } => self.target.url.join(["content"]).with_query([
+                ("personRefresh", "true"),
+                ("transcode", "true"),
+                ("async", "false"),
+            ]),
+            _ => self.target.url.join(["activities"]).with_query([("personRefresh", "true")]),
+        };
         let (verb, object, key, parent) = match &self.action {
             Action::Comment(comment) => ("post", comment.to_wire(), Some(&comment.key), None),
             Action::Edit { original, comment } => {
                 let parent = ParentWire { id: original, kind: "edit" };
                 ("post", comment.to_wire(), Some(&comment.key), Some(parent))
+            }
+            Action::Share { comment, files, key } => {
+                ("share", ObjectOut::content(comment.as_ref(), files), Some(key), None)
             }
             Action::Acknowledge { id } => ("acknowledge", ObjectOut::activity(id), None, None),
             Action::Delete { id } => ("delete", ObjectOut::activity(id), None, None),
@@ -375,9 +410,9 @@ impl Comment {
     fn to_wire(&self) -> ObjectOut<'_> {
         ObjectOut {
             object_type: "comment",
-            id: None,
             display_name: Some(&self.display_name),
             content: self.content.as_ref(),
+            ..ObjectOut::default()
         }
     }
 }
@@ -406,7 +441,7 @@ struct ActorWire<'a> {
     entry_uuid: &'a PersonId,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ObjectOut<'a> {
     object_type: &'static str,
@@ -416,11 +451,38 @@ struct ObjectOut<'a> {
     display_name: Option<&'a Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_category: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<FilesOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct FilesOut<'a> {
+    items: &'a [SharedFile],
 }
 
 impl<'a> ObjectOut<'a> {
     fn activity(id: &'a ActivityId) -> Self {
-        Self { object_type: "activity", id: Some(id), display_name: None, content: None }
+        Self { object_type: "activity", id: Some(id), ..Self::default() }
+    }
+
+    fn content(comment: Option<&'a Text>, files: &'a [SharedFile]) -> Self {
+        let all = |kind: &str| files.iter().all(|file| file.mime_type.starts_with(kind));
+        let category = if all("image/") {
+            "images"
+        } else if all("video/") {
+            "videos"
+        } else {
+            "documents"
+        };
+        Self {
+            object_type: "content",
+            display_name: comment,
+            content_category: Some(category),
+            files: Some(FilesOut { items: files }),
+            ..Self::default()
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod device;
 pub mod endpoint;
 mod error;
+pub mod files;
 mod ids;
 pub mod kms_messages;
 pub mod mercury;

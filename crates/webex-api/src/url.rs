@@ -72,6 +72,14 @@ impl Url {
         Self(out.into())
     }
 
+    /// Another path at the same place: scheme, host and port stay, path and query are replaced.
+    #[must_use]
+    pub(crate) fn with_path<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Self {
+        let after = self.0.find("://").map_or(0, |at| at + 3);
+        let end = self.0[after..].find(['/', '?', '#']).map_or(self.0.len(), |at| after + at);
+        Self(self.0[..end].into()).join(segments)
+    }
+
     /// Appends query parameters, percent-encoded.
     #[must_use]
     pub fn with_query<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
@@ -171,6 +179,9 @@ mod tests {
         let base: Url = "http://h/v1/?x=1".parse().unwrap();
         assert_eq!(base.join(["a/b", "ü"]).as_str(), "http://h/v1/a%2Fb/%C3%BC?x=1");
         assert_eq!(base.with_query([("k", "a b&c")]).as_str(), "http://h/v1/?x=1&k=a%20b%26c");
+        let at: Url = "http://h:81/v1/?x=1".parse().unwrap();
+        assert_eq!(at.with_path(["a", "b"]).as_str(), "http://h:81/a/b");
+        assert_eq!("http://h".parse::<Url>().unwrap().with_path(["a"]).as_str(), "http://h/a");
         assert_eq!(form(&[("grant_type", "urn:a"), ("t", "x+y")]), "grant_type=urn%3Aa&t=x%2By");
     }
 }

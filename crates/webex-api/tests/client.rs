@@ -320,3 +320,113 @@ async fn a_refused_websocket_tells_its_status() {
         assert_eq!(error.fate(), fate, "{status}");
     }
 }
+
+/// A piece of a file.
+const PIECE: usize = 64 * 1024;
+
+#[tokio::test(start_paused = true)]
+async fn a_file_goes_up_in_pieces_and_in_nobodys_name() {
+    let (told, head) = tokio::sync::oneshot::channel();
+    let told = Mutex::new(Some(told));
+    let http = client(move |_, mut io| {
+        let told = told.lock().unwrap().take().unwrap();
+        tokio::spawn(async move {
+            let head = request(&mut io).await.unwrap();
+            let mut bytes = vec![0; 3 * PIECE];
+            io.read_exact(&mut bytes).await.unwrap();
+            io.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            told.send((head, bytes)).unwrap();
+        });
+    });
+    let pieces = futures_util::stream::iter((0..3).map(|n| Ok(bytes::Bytes::from(vec![n; PIECE]))));
+    http.upload(&url("http://cloud.example/u"), 3 * PIECE as u64, pieces).await.unwrap();
+    let (head, bytes) = head.await.unwrap();
+    assert!(head.starts_with("PUT /u HTTP/1.1\r\n"), "{head}");
+    assert!(head.to_lowercase().contains("content-length: 196608\r\n"), "{head}");
+    assert!(!head.to_lowercase().contains("authorization"), "{head}");
+    assert_eq!(bytes, [[0; PIECE], [1; PIECE], [2; PIECE]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_cannot_be_read_or_is_not_taken_ends_with_an_error() {
+    let upload = |take: bool, pieces: Vec<io::Result<bytes::Bytes>>| async move {
+        let http = client(move |_, mut io| {
+            tokio::spawn(async move {
+                let mut sink = vec![0; PIECE];
+                while take && io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+                std::future::pending::<()>().await;
+            });
+        });
+        let pieces = futures_util::stream::iter(pieces);
+        http.upload(&url("http://cloud.example/u"), 2 * PIECE as u64, pieces).await.unwrap_err().to_string()
+    };
+    let piece = || Ok(bytes::Bytes::from(vec![0; PIECE]));
+    let unread = || Err(io::Error::other("unreadable"));
+    assert_eq!(upload(true, vec![piece(), unread()]).await, "connection to cloud.example broke");
+    assert_eq!(upload(true, vec![piece()]).await, "connection to cloud.example broke", "too short");
+    assert_eq!(upload(false, vec![piece(), piece()]).await, "no answer from cloud.example in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_comes_down_in_pieces_however_long_it_is() {
+    // Far above the limit of an answer, which is 1 KiB here.
+    const LENGTH: usize = 20 * PIECE;
+    let served = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::clone(&served);
+    let http = client(move |connection, mut io| {
+        connections.store(connection + 1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            while request(&mut io).await.is_some() {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+                io.write_all(head.as_bytes()).await.unwrap();
+                for n in 0..20 {
+                    io.write_all(&[n; PIECE]).await.unwrap();
+                }
+            }
+        });
+    });
+    for _ in 0..2 {
+        let mut file = http.download(&url("http://cloud.example/f"), None).await.unwrap();
+        assert_eq!(file.length(), Some(LENGTH as u64));
+        let (mut all, mut longest) = (Vec::new(), 0);
+        while let Some(piece) = file.piece().await.unwrap() {
+            longest = longest.max(piece.len());
+            all.extend_from_slice(&piece);
+        }
+        assert!(all.chunks(PIECE).zip(0..).all(|(piece, n)| piece == [n; PIECE]) && all.len() == LENGTH);
+        assert!(longest < 1024 * 1024, "{longest}");
+        assert!(file.piece().await.unwrap().is_none(), "the end stays the end");
+    }
+    assert_eq!(served.load(Ordering::SeqCst), 1, "a connection is kept after a whole file");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_breaks_off_stalls_or_is_refused_is_an_error() {
+    for (script, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "connection to cloud.example broke"),
+        ("HTTP/1.1 403 No\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}", "403 Forbidden: no"),
+    ] {
+        let http = client(move |_, mut io| {
+            tokio::spawn(async move {
+                request(&mut io).await;
+                io.write_all(script.as_bytes()).await.unwrap();
+            });
+        });
+        let fetched = async {
+            let mut file = http.download(&url("http://cloud.example/f"), None).await?;
+            while file.piece().await?.is_some() {}
+            Ok::<_, ApiError>(())
+        };
+        assert_eq!(fetched.await.unwrap_err().to_string(), expected);
+    }
+    let http = client(|_, mut io| {
+        tokio::spawn(async move {
+            request(&mut io).await;
+            io.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    let mut file = http.download(&url("http://cloud.example/f"), None).await.unwrap();
+    assert_eq!(file.piece().await.unwrap().unwrap(), "half");
+    assert_eq!(file.piece().await.unwrap_err().to_string(), "no answer from cloud.example in time");
+}

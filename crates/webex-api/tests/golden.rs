@@ -6,12 +6,16 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::Value;
-use webex_api::activity::{Action, Activity, Comment, Object, ParentKind, Post, Target, Text, Verb};
+use webex_api::activity::{
+    Action, Activity, Comment, Object, ParentKind, Post, SharedFile, Target, Text, Verb,
+};
 use webex_api::auth::{AccessToken, Client, Grant, TokenRequest};
 use webex_api::catalog::{self, Service};
 use webex_api::endpoint::{Context, Endpoint};
 use webex_api::presence::Status;
-use webex_api::{ApiError, Timestamp, Url, conversation, device, kms_messages, people, presence, typing};
+use webex_api::{
+    ApiError, Timestamp, Url, conversation, device, files, kms_messages, people, presence, typing,
+};
 
 const ALICE: &str = "11111111-1111-4111-8111-111111111111";
 const BOB: &str = "22222222-2222-4222-8222-222222222222";
@@ -264,6 +268,64 @@ fn posts() {
         let expected = format!("POST {CONVERSATION}/activities?personRefresh=true");
         assert_eq!(line(post(action), Some(body)), expected);
     }
+}
+
+#[test]
+fn files() {
+    let file = |mime: &str| SharedFile {
+        display_name: Text::new("jwe-name".into()),
+        file_size: 13,
+        mime_type: mime.into(),
+        url: id("https://files.example/1"),
+        scr: Text::new("jwe-scr".into()),
+    };
+    let share = |files| {
+        let comment = Some(Text::new("jwe-text".into()));
+        post(Action::Share { comment, files, key: id("kms://kms.example/keys/k2") })
+    };
+    assert_eq!(
+        line(share(vec![file("text/plain")]), Some("share.request.json")),
+        format!("POST {CONVERSATION}/content?personRefresh=true&transcode=true&async=false")
+    );
+    for (types, category) in [
+        (vec!["image/png", "image/gif"], "images"),
+        (vec!["video/mp4"], "videos"),
+        (vec!["image/png", "video/mp4"], "documents"),
+    ] {
+        let request = written(share(types.into_iter().map(file).collect()));
+        let sent: Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(sent["object"]["contentCategory"], category);
+    }
+
+    let body = |request: &Request<Bytes>| String::from_utf8(request.body().to_vec()).unwrap();
+    let answer = |json: &str| Response::new(Bytes::from(json.to_owned()));
+    let space = written(files::GetSpace { conversation: id(CONVERSATION) });
+    assert_eq!((space.method().as_str(), space.uri().to_string()), ("PUT", format!("{CONVERSATION}/space")));
+    let space =
+        files::GetSpace::from_http(answer(r#"{"spaceUrl":"https://files.example/v1/spaces/s"}"#)).unwrap();
+    let open = files::OpenUpload { space, size: 13, file_type: Some(".txt".into()) };
+    let open = written(open);
+    assert_eq!(open.uri(), "https://files.example/v1/spaces/s/upload_sessions?transcode=true");
+    assert_eq!(body(&open), r#"{"fileSize":13,"claimedFileType":".txt","uploadProtocol":"content-length"}"#);
+    let upload = answer(
+        r#"{"uploadUrl":"https://u.example/1","finishUploadUrl":"https://u.example/2","url":"x","fileUploadSizeLimit":2048}"#,
+    );
+    let upload = files::OpenUpload::from_http(upload).unwrap();
+    assert_eq!((upload.upload_url, upload.limit), (id("https://u.example/1"), Some(2048)));
+    let finish = written(files::FinishUpload { url: upload.finish_upload_url, size: 13, sha256: [0xa5; 32] });
+    assert_eq!(finish.uri(), "https://u.example/2?transcode=true");
+    assert_eq!(body(&finish), format!(r#"{{"fileSize":13,"fileHash":"{}"}}"#, "a5".repeat(32)));
+    let file =
+        files::FinishUpload::from_http(answer(r#"{"downloadUrl":"https://f.example/v1/1?x"}"#)).unwrap();
+    let resolve = written(files::Resolve { file });
+    assert_eq!(resolve.uri(), "https://f.example/v1/download/endpoints");
+    assert_eq!(body(&resolve), r#"{"endpoints":["https://f.example/v1/1?x"]}"#);
+    let real = answer(r#"{"endpoints":{"https://f.example/v1/1?x":"https://real.example/1"}}"#);
+    assert_eq!(files::Resolve::from_http(real).unwrap(), Some(id("https://real.example/1")));
+    assert_eq!(files::Resolve::from_http(answer(r#"{"endpoints":{}}"#)).unwrap(), None);
+    assert_eq!(status::<files::Resolve>(404).unwrap(), None, "the file itself is fetched then");
+    assert!(status::<files::Resolve>(403).is_err());
+    assert!(files::GetSpace::from_http(answer(r#"{"spaceUrl":"no address"}"#)).is_err());
 }
 
 #[test]

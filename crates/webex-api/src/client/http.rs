@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -71,6 +73,12 @@ pub struct Caller<'a> {
     pub device: Option<&'a Url>,
 }
 
+impl<'a> Caller<'a> {
+    pub(super) fn context(self, base: &'a Url, tracking_id: &'a TrackingId) -> Context<'a> {
+        Context { base, token: self.token, device: self.device, tracking_id }
+    }
+}
+
 impl<'a> From<Option<&'a AccessToken>> for Caller<'a> {
     fn from(token: Option<&'a AccessToken>) -> Self {
         Self { token, device: None }
@@ -98,8 +106,38 @@ struct Host {
 }
 
 struct Idle {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
     since: Instant,
+}
+
+/// What a request carries: a text that is there whole, or a file in pieces.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A body that is there whole.
+pub(super) fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer whose head has come.
+pub(super) struct Begun {
+    pub(super) response: Response<Incoming>,
+    pub(super) connection: Connection,
+}
+
+/// A connection in use; dropped, it is closed.
+pub(super) struct Connection {
+    pub(super) host_name: String,
+    host: Arc<Host>,
+    sender: SendRequest<Body>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Keeps it for the next request, once the answer was read to its end.
+    pub(super) fn keep(self) {
+        let idle = Idle { sender: self.sender, since: Instant::now() };
+        self.host.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+    }
 }
 
 /// A connection left alone longer than this may be closed by the far side at any moment.
@@ -130,26 +168,38 @@ impl Http {
         base: &Url,
         caller: impl Into<Caller<'a>>,
     ) -> Result<Answer<E::Response>, ApiError> {
-        let Caller { token, device } = caller.into();
-        let n = self.shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let config = &self.shared.config;
-        let tracking_id = TrackingId::numbered(&config.user_agent, self.shared.client, n)
-            .expect("checked when the client was made");
-        let request = endpoint.into_http(&Context { base, token, device, tracking_id: &tracking_id })?;
-        let deadline = Instant::now() + config.timeout;
-        let response = self.exchange(request, deadline).await?;
+        let tracking_id = self.tracking_id();
+        let request = endpoint.into_http(&caller.into().context(base, &tracking_id))?;
+        let deadline = Instant::now() + self.shared.config.timeout;
+        let response = self.exchange(request.map(whole), deadline).await?;
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(Timestamp::from_http_date);
         tracing::trace!(%tracking_id, status = response.status().as_u16(), "answered");
         Ok(Answer { value: E::from_http(response)?, date })
     }
 
-    /// Carries one request over a free connection or a new one.
-    async fn exchange(
+    pub(super) fn config(&self) -> &HttpConfig {
+        &self.shared.config
+    }
+
+    pub(super) fn tracking_id(&self) -> TrackingId {
+        let n = self.shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        TrackingId::numbered(&self.shared.config.user_agent, self.shared.client, n)
+            .expect("checked when the client was made")
+    }
+
+    /// Carries one request and reads the whole answer.
+    pub(super) async fn exchange(
         &self,
-        request: Request<Bytes>,
+        request: Request<Body>,
         deadline: Instant,
     ) -> Result<Response<Bytes>, ApiError> {
+        let begun = self.begin(request, deadline).await?;
+        self.read(begun, deadline).await
+    }
+
+    /// Carries one request over a free connection or a new one, until the head of its answer has come.
+    pub(super) async fn begin(&self, request: Request<Body>, deadline: Instant) -> Result<Begun, ApiError> {
         let (mut parts, body) = request.into_parts();
         let origin = Origin::of(&parts.uri).expect("endpoints write absolute addresses");
         let host_name = origin.host.clone();
@@ -161,7 +211,7 @@ impl Http {
         parts.headers.insert(header::USER_AGENT, self.shared.user_agent.clone());
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         parts.uri = path.parse().map_err(|error: http::uri::InvalidUri| ApiError::Request(error.into()))?;
-        let mut request = Request::from_parts(parts, Full::new(body));
+        let mut request = Request::from_parts(parts, body);
 
         let connect_error = |source| ApiError::Connect { host: host_name.clone(), source };
         let late = || connect_error(std::io::ErrorKind::TimedOut.into());
@@ -197,34 +247,27 @@ impl Http {
                     None => return Err(broken(&host_name, error.into_error())),
                 },
             };
-            return self.read(response, sender, &host, &host_name, permit, deadline).await;
+            let connection = Connection { host_name, host, sender, _permit: permit };
+            return Ok(Begun { response, connection });
         }
     }
 
     /// Reads the whole answer and keeps the connection for the next request.
-    async fn read(
-        &self,
-        response: Response<hyper::body::Incoming>,
-        sender: SendRequest<Full<Bytes>>,
-        host: &Host,
-        host_name: &str,
-        permit: OwnedSemaphorePermit,
-        deadline: Instant,
-    ) -> Result<Response<Bytes>, ApiError> {
+    pub(super) async fn read(&self, begun: Begun, deadline: Instant) -> Result<Response<Bytes>, ApiError> {
         let limit = self.shared.config.body_limit;
+        let Begun { response, connection } = begun;
         let (parts, body) = response.into_parts();
+        let host = || connection.host_name.clone();
         let body = timeout_at(deadline, Limited::new(body, limit).collect()).await;
-        let body = body.map_err(|_| ApiError::Timeout { host: host_name.to_owned() })?;
+        let body = body.map_err(|_| ApiError::Timeout { host: host() })?;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
                 ApiError::TooLarge { limit }
             } else {
-                ApiError::Broken { host: host_name.to_owned(), source: error }
+                ApiError::Broken { host: host(), source: error }
             }
         })?;
-        let since = Instant::now();
-        host.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { sender, since });
-        drop(permit);
+        connection.keep();
         Ok(Response::from_parts(parts, body.to_bytes()))
     }
 
@@ -237,7 +280,7 @@ impl Http {
         Arc::clone(host)
     }
 
-    async fn connect(&self, origin: &Origin) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, origin: &Origin) -> std::io::Result<SendRequest<Body>> {
         let config = &self.shared.config;
         let io = origin.connect(&*config.dial, &config.tls).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(std::io::Error::other)?;
@@ -252,7 +295,7 @@ impl Http {
 }
 
 impl Host {
-    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+    fn take_idle(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());
         // The one used last is the least likely to be closed.

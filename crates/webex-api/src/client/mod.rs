@@ -2,9 +2,11 @@
 //! tokio-tungstenite. Needs a tokio runtime with time and, for [`TcpDial`], I/O.
 
 mod dial;
+mod files;
 mod http;
 mod mercury;
 
 pub use self::dial::{BoxFuture, BoxIo, Dial, Io, TcpDial};
+pub use self::files::Download;
 pub use self::http::{Answer, Caller, Http, HttpConfig};
 pub use self::mercury::{MercuryConfig, MercuryError, MercurySocket};
