@@ -48,6 +48,8 @@ pub struct Endpoints {
     pub axl_password: String,
     /// A PEM file with the CA of the lab; `None` without TLS.
     pub ca: Option<PathBuf>,
+    /// A PEM file with the roots of the key services' certificate chains, for clients that pin them.
+    pub kms_ca: PathBuf,
     /// The process of the stand-ins.
     pub pid: u32,
     /// The process of the connector; `None` without one.

@@ -40,6 +40,9 @@ pub struct Switch {
     /// A number that the fault takes, for instance a close code; its default is in the explanation.
     #[serde(default)]
     pub value: Option<i64>,
+    /// A text that the fault takes, for instance the reason of a close; its default is in the explanation.
+    #[serde(default)]
+    pub text: Option<String>,
 }
 
 /// One line of `GET /faults`.
@@ -61,6 +64,8 @@ pub struct Listed {
     pub person: Option<String>,
     /// The number it was given.
     pub value: Option<i64>,
+    /// The text it was given.
+    pub text: Option<String>,
 }
 
 /// Why a fault was not switched.
@@ -76,6 +81,7 @@ struct State {
     chance: Option<Generator>,
     person: Option<String>,
     value: Option<i64>,
+    text: Option<String>,
     hits: u64,
 }
 
@@ -109,6 +115,7 @@ impl Faults {
                 chance: None,
                 person: None,
                 value: None,
+                text: None,
                 hits: 0,
             });
         }
@@ -126,6 +133,7 @@ impl Faults {
         state.chance = switch.seed.map(Generator::new);
         state.person.clone_from(&switch.person);
         state.value = switch.value;
+        state.text.clone_from(&switch.text);
         drop(states);
         self.switched.notify_waiters();
         Ok(())
@@ -149,6 +157,7 @@ impl Faults {
             hits: state.hits,
             person: state.person.clone(),
             value: state.value,
+            text: state.text.clone(),
         });
         listed.collect()
     }
@@ -177,6 +186,25 @@ impl Faults {
         }
         state.hits += 1;
         Some(state.value.unwrap_or(default))
+    }
+
+    /// The text that a fault was given, else `default`.
+    #[must_use]
+    pub fn text(&self, name: &str, default: &str) -> String {
+        self.states().get(name).and_then(|state| state.text.clone()).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The number of a lasting behaviour while it is on, 0 where it was given none; this counts as no occasion.
+    #[must_use]
+    pub fn lasting_value(&self, name: &str) -> Option<i64> {
+        self.states().get(name).filter(|state| state.on).map(|state| state.value.unwrap_or(0))
+    }
+
+    /// Whether a lasting behaviour is on for a person, by short name, without counting this as an occasion.
+    #[must_use]
+    pub fn is_on_for(&self, name: &str, person: &str) -> bool {
+        let concerns = |state: &State| state.person.as_ref().is_none_or(|only| only == person);
+        self.states().get(name).is_some_and(|state| state.on && concerns(state))
     }
 
     /// Whether a lasting behaviour is on, without counting this as an occasion.

@@ -1,23 +1,30 @@
 //! HTTP as the stand-ins serve it: a whole request in, a whole answer out, the `Date` by the lab's clock.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    clock::Time,
+    clock::Clock,
     ctx::Ctx,
     net::{BoxIo, Listener},
 };
 
 /// The longest body that is read; files are the longest.
 const BODY: usize = 64 * 1024 * 1024;
+/// In how many pieces a body trickles.
+const PIECES: u32 = 16;
 
 /// A request, read whole.
 #[derive(Debug)]
@@ -81,12 +88,14 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The connection is cut in place of answering.
     pub(crate) cut: bool,
+    /// The body comes in pieces, over this long.
+    pub(crate) trickle: Option<Duration>,
 }
 
 impl Answer {
     /// An answer without a body.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), cut: false }
+        Self { status, headers: Vec::new(), body: Bytes::new(), cut: false, trickle: None }
     }
 
     /// A JSON answer.
@@ -101,7 +110,7 @@ impl Answer {
 
     /// Any bytes.
     pub(crate) fn bytes(status: StatusCode, content_type: &str, body: Bytes) -> Self {
-        Self { status, headers: vec![(header::CONTENT_TYPE, content_type.to_owned())], body, cut: false }
+        Self { body, ..Self::empty(status) }.with(header::CONTENT_TYPE, content_type)
     }
 
     /// A refusal in the cloud's form.
@@ -178,7 +187,7 @@ where
             if answer.cut {
                 return Err(Cut);
             }
-            Ok(write(answer, tracking, ctx.clock.now()))
+            Ok(write(answer, tracking, &ctx.clock))
         }
     });
     let served = http1::Builder::new()
@@ -213,8 +222,13 @@ async fn read(mut request: Request<Incoming>) -> Result<Call, Answer> {
     Ok(Call { method: parts.method, path, target, query, headers: parts.headers, body, upgrade })
 }
 
-fn write(answer: Answer, tracking: Option<HeaderValue>, now: Time) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+fn write(answer: Answer, tracking: Option<HeaderValue>, clock: &Clock) -> Response<Body> {
+    let mut response = Response::new(match answer.trickle {
+        None => Full::new(answer.body).boxed_unsync(),
+        Some(over) => trickle(answer.body, over / PIECES, clock.clone()),
+    });
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     for (name, value) in answer.headers {
@@ -222,13 +236,28 @@ fn write(answer: Answer, tracking: Option<HeaderValue>, now: Time) -> Response<F
             headers.append(name, value);
         }
     }
-    if let Ok(date) = HeaderValue::from_str(&now.http_date()) {
-        headers.insert(header::DATE, date);
+    if let Ok(date) = HeaderValue::from_str(&clock.now().http_date()) {
+        // The cloud's clock may show something else.
+        headers.entry(header::DATE).or_insert(date);
     }
     if let Some(tracking) = tracking {
         headers.insert(HeaderName::from_static("trackingid"), tracking);
     }
     response
+}
+
+/// A body in pieces, with a pause before each.
+fn trickle(body: Bytes, pause: Duration, clock: Clock) -> Body {
+    let length = body.len().div_ceil(PIECES as usize).max(1);
+    let pieces = stream::unfold((body, clock), move |(mut body, clock)| async move {
+        if body.is_empty() {
+            return None;
+        }
+        clock.sleep(pause).await;
+        let piece = body.split_to(length.min(body.len()));
+        Some((Ok(Frame::data(piece)), (body, clock)))
+    });
+    StreamBody::new(pieces).boxed_unsync()
 }
 
 /// `a=1&b=2`, decoded; of a repeated name the last counts.

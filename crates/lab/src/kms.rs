@@ -1,4 +1,9 @@
-//! The key service: real ephemeral keys, keys, resources and authorizations, behind two doors.
+//! The key services: real ephemeral keys, keys, resources and authorizations, behind two doors.
+//!
+//! There are two, the cloud's and one on premises. Each person belongs to one and asks nobody else; they hand each other's
+//! keys out to whoever may have them, as the real ones do.
+
+mod site;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,24 +13,28 @@ use std::{
 
 use kms_client::{
     SystemRandom,
-    jose::jwk::{ContentKey, OctJwk},
+    jose::{
+        jwe,
+        jwk::{ContentKey, OctJwk},
+    },
     message::{Asker, Authorization, Key, OctKey, Request, Resource, Response},
-    responder::{Call, Incoming, OpenError, Responder, StaticKey},
+    responder::{Call, Incoming, OpenError},
     uri::{ClusterUri, EphemeralUri, KeyUri, ResourceUri},
 };
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
+
+pub(crate) use site::Home;
+use site::Site;
 
 use crate::{clock::Time, fault::Kind, generator::Generator};
 
-/// The host in every `kms://` URI of the lab.
+/// The host in the `kms://` URIs of the cloud's key service.
 pub const HOST: &str = "kms.lab.example";
+/// The host in the `kms://` URIs of the key service on premises.
+pub const ON_PREMISES_HOST: &str = "kms.corp.example";
 /// How long an ephemeral key lives. Not scaled: it stands on the wire as a date.
 const EPHEMERAL: Duration = Duration::from_secs(3_600);
 /// How many keys one request may make.
 const MAX_KEYS: u32 = 500;
-
-/// TEST FIXTURE, not a secret: one fixed key, so that no start waits for a new one and worlds repeat.
-const STATIC_KEY: &str = include_str!("../fixtures/kms-static-key.test-only.pem");
 
 /// What can go wrong with the key service.
 pub(crate) const FAULTS: &[Kind] = &[
@@ -55,6 +64,26 @@ pub(crate) const FAULTS: &[Kind] = &[
         unkind: false,
     },
     Kind {
+        name: "kms-on-premises",
+        explanation: "A person's key service is the one on premises, with a certificate chain of its own; otherwise only heidi's organization has one.",
+        unkind: false,
+    },
+    Kind {
+        name: "kms-moved",
+        explanation: "A request for a key is refused with errorCode 301002 and the name that the key has in the other key service.",
+        unkind: false,
+    },
+    Kind {
+        name: "kms-revoked",
+        explanation: "A request for a key is refused with status 405 and errorCode 405005: the customer's key was revoked.",
+        unkind: false,
+    },
+    Kind {
+        name: "kms-short-lived",
+        explanation: "A key that is made may seal for `value` milliseconds (60000): its end is told, and a POST under it is refused with 1400087 then.",
+        unkind: false,
+    },
+    Kind {
         name: "kms-garble",
         explanation: "One character of an answer of the key service is changed.",
         unkind: false,
@@ -65,6 +94,19 @@ pub(crate) const FAULTS: &[Kind] = &[
 #[derive(Debug, thiserror::Error)]
 #[error("the key service's static key is unusable: {0}")]
 pub struct SetupError(String);
+
+/// What a request for a key comes to, when a fault wants something else than the key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Spoilt {
+    /// Nothing is wrong.
+    Not,
+    /// Refused for good.
+    Denied,
+    /// The customer has revoked its keys.
+    Revoked,
+    /// It is in the other key service now.
+    Moved,
+}
 
 /// What becomes of a message at the first door.
 #[derive(Debug)]
@@ -86,46 +128,46 @@ pub(crate) struct Relayed {
     pub(crate) resource: Option<String>,
 }
 
-/// One key service.
+/// What the first door asks its keeper.
+pub(crate) struct Door<'a> {
+    /// A message under an ephemeral key that is not known is refused in place of silence.
+    pub(crate) refuse_unknown: bool,
+    /// Whether a token is that user's, fit for key service, and the device that user's.
+    pub(crate) trusted: &'a dyn Fn(&Asker) -> bool,
+    /// What becomes of a request for a key.
+    pub(crate) spoil: &'a dyn Fn() -> Spoilt,
+    /// Until when a key that is made now may seal.
+    pub(crate) ends: &'a dyn Fn() -> Option<Time>,
+}
+
+/// All key services.
 #[derive(Debug)]
 pub(crate) struct Kms(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    responder: Responder,
-    expiries: BTreeMap<EphemeralUri, Time>,
+    /// In the order of [`Home::ALL`].
+    sites: [Site; 2],
     keys: BTreeMap<KeyUri, Stored>,
     resources: BTreeMap<ResourceUri, BTreeSet<String>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stored {
     key: ContentKey,
     creator: String,
     device: String,
     created: Time,
+    /// From when on nothing may be sealed with it; it opens for ever.
+    ends: Option<Time>,
     bound: Option<(ResourceUri, Time)>,
 }
 
 impl Kms {
     pub(crate) fn new() -> Result<Self, SetupError> {
-        let setup = |error: &dyn std::fmt::Display| SetupError(error.to_string());
-        let der = PrivatePkcs8KeyDer::from_pem_slice(STATIC_KEY.as_bytes()).map_err(|error| setup(&error))?;
-        let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256)
-            .map_err(|error| setup(&error))?;
-        let certificate = rcgen::CertificateParams::new(vec![HOST.to_owned()])
-            .and_then(|params| params.self_signed(&pair))
-            .map_err(|error| setup(&error))?;
-        let key = StaticKey::from_pkcs8(
-            der.secret_pkcs8_der(),
-            &format!("kms://{HOST}/server"),
-            vec![certificate.der().clone()],
-        )
-        .map_err(|error| setup(&error))?;
-        let responder = Responder::new(key, Box::new(SystemRandom::new()));
+        let [cloud, on_premises] = Home::ALL;
         Ok(Self(Mutex::new(Inner {
-            responder,
-            expiries: BTreeMap::new(),
+            sites: [Site::new(cloud)?, Site::new(on_premises)?],
             keys: BTreeMap::new(),
             resources: BTreeMap::new(),
         })))
@@ -135,24 +177,42 @@ impl Kms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, message: &str, now: Time) -> Result<Incoming, OpenError> {
+    /// Opens a message at the key service that it is sealed for.
+    fn open(&self, message: &str, now: Time) -> (Home, Result<Incoming, OpenError>) {
+        let kid = jwe::peek(message).ok().and_then(|header| header.kid).unwrap_or_default();
+        let cluster = ClusterUri::of(&kid).ok();
+        let is_at = |home: &Home| cluster.as_ref().is_some_and(|cluster| cluster.host() == home.host());
+        let home = Home::ALL.into_iter().find(is_at).unwrap_or(Home::Cloud);
         let mut inner = self.inner();
-        inner.expire(now);
-        inner.responder.open(message)
+        let site = inner.site(home);
+        site.expire(now);
+        (home, site.responder.open(message))
     }
 
     /// What `GET /kms/{user}` tells: the cluster and the static key as a text with JSON in it.
-    pub(crate) fn info(&self) -> (String, String) {
-        let inner = self.inner();
-        let key = inner.responder.static_key();
+    pub(crate) fn info(&self, home: Home) -> (String, String) {
+        let mut inner = self.inner();
+        let key = inner.site(home).responder.static_key();
         (key.cluster().as_str().to_owned(), key.public_json())
+    }
+
+    /// The roots of all chains, as PEM, for clients that pin them.
+    pub(crate) fn roots(&self) -> String {
+        self.inner().sites.iter().map(|site| site.root.as_str()).collect()
     }
 
     /// Forgets all ephemeral keys.
     pub(crate) fn forget_all(&self) {
-        let mut inner = self.inner();
-        inner.responder.forget_all();
-        inner.expiries.clear();
+        for site in &mut self.inner().sites {
+            site.responder.forget_all();
+            site.expiries.clear();
+        }
+    }
+
+    /// Whether nothing may be sealed with this key any more.
+    pub(crate) fn has_ended(&self, key: &str, now: Time) -> bool {
+        let ended = |stored: &Stored| stored.ends.is_some_and(|ends| ends <= now);
+        key.parse().ok().and_then(|key: KeyUri| self.inner().keys.get(&key).map(ended)).unwrap_or(false)
     }
 
     /// Whether users of this resource may be given this key.
@@ -165,38 +225,39 @@ impl Kms {
     pub(crate) fn rotate(&self, resource: &str, now: Time, rng: &Generator) -> Option<String> {
         let resource: ResourceUri = resource.parse().ok()?;
         let mut inner = self.inner();
-        let uri = inner.make_key("", "", now, rng)?;
+        let cluster = ClusterUri::of(resource.as_str()).ok()?;
+        let uri = inner.make_key(&cluster, ("", ""), now, None, rng)?;
         inner.keys.get_mut(&uri)?.bound = Some((resource, now));
         Some(uri.as_str().to_owned())
     }
 
-    /// The first door: one of the `kmsMessages` that a device posted. `trusted` tells whether a token is that user's,
-    /// fit for key service, and whether the device is that user's.
-    pub(crate) fn message(
-        &self,
-        message: &str,
-        now: Time,
-        rng: &Generator,
-        refuse_unknown: bool,
-        deny: &dyn Fn() -> bool,
-        trusted: &dyn Fn(&Asker) -> bool,
-    ) -> Reply {
-        let opened = self.open(message, now);
+    /// The first door: one of the `kmsMessages` that a device posted.
+    pub(crate) fn message(&self, message: &str, now: Time, rng: &Generator, door: &Door<'_>) -> Reply {
+        let (home, opened) = self.open(message, now);
         // Asked without the lock: whoever answers holds one of its own, under which it asks us.
         let accepted = match &opened {
-            Ok(Incoming::Exchange(exchange)) => trusted(&exchange.asker),
-            Ok(Incoming::Call(call)) => {
-                let denied = matches!(call.received.request, Request::RetrieveKey { .. }) && deny();
-                trusted(&call.received.asker) && !denied
-            }
+            Ok(Incoming::Exchange(exchange)) => (door.trusted)(&exchange.asker),
+            Ok(Incoming::Call(call)) => (door.trusted)(&call.received.asker),
             Err(_) => false,
+        };
+        let spoilt = match &opened {
+            Ok(Incoming::Call(call)) if matches!(call.received.request, Request::RetrieveKey { .. }) => {
+                (door.spoil)()
+            }
+            _ => Spoilt::Not,
+        };
+        let ends = match &opened {
+            Ok(Incoming::Call(call)) if matches!(call.received.request, Request::CreateKeys { .. }) => {
+                (door.ends)()
+            }
+            _ => None,
         };
         let mut inner = self.inner();
         match opened {
             Ok(Incoming::Exchange(exchange)) => {
                 let device = exchange.asker.device.clone();
                 if !accepted {
-                    return match inner.responder.refuse(
+                    return match inner.site(home).responder.refuse(
                         403,
                         &exchange.request_id,
                         "The token is not accepted.",
@@ -207,12 +268,12 @@ impl Kms {
                 }
                 let id = rng.uuid();
                 let expires = now.plus(EPHEMERAL);
-                match inner.responder.agree(&exchange, &id, &now.rfc3339(), &expires.rfc3339()) {
+                let site = inner.site(home);
+                match site.responder.agree(&exchange, &id, &now.rfc3339(), &expires.rfc3339()) {
                     Ok(message) => {
-                        if let Some(uri) =
-                            inner.cluster().and_then(|cluster| EphemeralUri::new(&cluster, &id).ok())
-                        {
-                            inner.expiries.insert(uri, expires);
+                        let cluster = site.responder.static_key().cluster();
+                        if let Ok(uri) = EphemeralUri::new(cluster, &id) {
+                            site.expiries.insert(uri, expires);
                         }
                         Reply::To { device, message }
                     }
@@ -224,20 +285,22 @@ impl Kms {
             }
             Ok(Incoming::Call(call)) => {
                 let device = call.received.asker.device.clone();
-                let response = if accepted {
-                    inner.perform(&call, now, rng)
-                } else {
-                    Response::refusal(403, "", "This is refused.")
+                let response = match (&call.received.request, spoilt) {
+                    _ if !accepted => Response::refusal(403, "", "The token is not accepted."),
+                    (Request::RetrieveKey { key }, spoilt) if spoilt != Spoilt::Not => {
+                        inner.spoilt(&call, key, spoilt)
+                    }
+                    _ => inner.perform(home, &call, now, ends, rng),
                 };
-                match inner.responder.answer(&call, response) {
+                match inner.site(home).responder.answer(&call, response) {
                     Ok(message) => Reply::To { device, message },
                     Err(_) => Reply::Silence,
                 }
             }
             // Whose message it was cannot be read, so nobody could be told but for a switch that guesses nothing:
             // the refusal carries no request id.
-            Err(OpenError::UnknownContext(_)) if refuse_unknown => {
-                match inner.responder.refuse(403, "", "The ephemeral key is unknown.") {
+            Err(OpenError::UnknownContext(_)) if door.refuse_unknown => {
+                match inner.site(home).responder.refuse(403, "", "The ephemeral key is unknown.") {
                     Ok(message) => Reply::To { device: String::new(), message },
                     Err(_) => Reply::Silence,
                 }
@@ -257,50 +320,70 @@ impl Kms {
         rng: &Generator,
         trusted: &dyn Fn(&Asker) -> bool,
     ) -> Option<Relayed> {
-        let Ok(Incoming::Call(call)) = self.open(message, now) else { return None };
+        let (home, Ok(Incoming::Call(call))) = self.open(message, now) else { return None };
         let accepted = trusted(&call.received.asker);
         let mut inner = self.inner();
         let response = if accepted {
-            inner.perform(&call, now, rng)
+            inner.perform(home, &call, now, None, rng)
         } else {
             Response::refusal(403, "", "The token is not accepted.")
         };
         let status = response.status;
         let resource = response.resource.as_ref().map(|resource| resource.uri.as_str().to_owned());
-        let message = inner.responder.answer(&call, response).ok()?;
+        let message = inner.site(home).responder.answer(&call, response).ok()?;
         Some(Relayed { status, message, resource })
     }
 }
 
 impl Inner {
-    fn cluster(&self) -> Option<ClusterUri> {
-        Some(self.responder.static_key().cluster().clone())
+    fn site(&mut self, home: Home) -> &mut Site {
+        &mut self.sites[home as usize]
     }
 
-    fn expire(&mut self, now: Time) {
-        let gone: Vec<_> = self
-            .expiries
-            .iter()
-            .filter(|(_, expires)| **expires <= now)
-            .map(|(uri, _)| uri.clone())
-            .collect();
-        for uri in gone {
-            self.expiries.remove(&uri);
-            self.responder.forget(&uri);
-        }
-    }
-
-    fn make_key(&mut self, creator: &str, device: &str, now: Time, rng: &Generator) -> Option<KeyUri> {
-        let uri = KeyUri::new(&self.cluster()?, &rng.uuid()).ok()?;
+    fn make_key(
+        &mut self,
+        cluster: &ClusterUri,
+        (creator, device): (&str, &str),
+        now: Time,
+        ends: Option<Time>,
+        rng: &Generator,
+    ) -> Option<KeyUri> {
+        let uri = KeyUri::new(cluster, &rng.uuid()).ok()?;
         let stored = Stored {
             key: ContentKey::generate(&mut SystemRandom::new()),
             creator: creator.to_owned(),
             device: device.to_owned(),
             created: now,
+            ends,
             bound: None,
         };
         self.keys.insert(uri.clone(), stored);
         Some(uri)
+    }
+
+    /// What a fault makes of a request for a key. Where it was moved, it is under its new name from now on, too.
+    fn spoilt(&mut self, call: &Call, key: &KeyUri, spoilt: Spoilt) -> Response {
+        let coded = |status, code, reason: &str| Response {
+            error_code: Some(code),
+            ..Response::refusal(status, &call.received.request_id, reason)
+        };
+        match spoilt {
+            Spoilt::Moved => {
+                let moved = Home::ALL.into_iter().find(|home| key.as_str().contains(home.host()));
+                let moved = moved.and_then(|home| {
+                    let to = key.as_str().replace(home.host(), home.other().host());
+                    Some((to.parse::<KeyUri>().ok()?, self.keys.get(key)?.clone()))
+                });
+                let Some((to, stored)) = moved else {
+                    return Response::refusal(404, "", "There is no such key.");
+                };
+                self.keys.entry(to.clone()).or_insert(stored);
+                let refusal = coded(403, 301_002, "The key is kept elsewhere.");
+                Response { redirect_uri: Some(to), ..refusal }
+            }
+            Spoilt::Revoked => coded(405, 405_005, "The customer's key was revoked."),
+            Spoilt::Denied | Spoilt::Not => Response::refusal(403, "", "This is refused."),
+        }
     }
 
     fn shown(&self, uri: &KeyUri) -> Option<Key> {
@@ -312,7 +395,7 @@ impl Inner {
             user_id: Some(stored.creator.clone()),
             client_id: Some(stored.device.clone()),
             create_date: Some(stored.created.rfc3339()),
-            expiration_date: None,
+            expiration_date: stored.ends.map(Time::rfc3339),
             bind_date: stored.bound.as_ref().map(|(_, when)| when.rfc3339()),
             resource_uri: stored.bound.as_ref().map(|(resource, _)| resource.clone()),
         })
@@ -331,23 +414,33 @@ impl Inner {
     }
 
     fn authorization(resource: &ResourceUri, user: &str) -> Authorization {
+        let cluster = ClusterUri::of(resource.as_str()).map_or_else(|_| String::new(), Into::into);
         // The id is a function of the two, so that the same authorization is named the same each time.
         let id = uuid::Uuid::from_u64_pair(fold(resource.as_str()), fold(user));
         Authorization {
-            uri: format!("kms://{HOST}/authorizations/{id}"),
+            uri: format!("{cluster}/authorizations/{id}"),
             resource_uri: Some(resource.clone()),
             auth_id: Some(user.to_owned()),
         }
     }
 
-    fn perform(&mut self, call: &Call, now: Time, rng: &Generator) -> Response {
+    fn perform(
+        &mut self,
+        home: Home,
+        call: &Call,
+        now: Time,
+        ends: Option<Time>,
+        rng: &Generator,
+    ) -> Response {
+        let cluster = self.site(home).responder.static_key().cluster().clone();
         let asker = &call.received.asker;
         let refuse = |status, reason: &str| Response::refusal(status, "", reason);
         let not_yours = || refuse(403, "The user is not authorized on the resource.");
         match &call.received.request {
             Request::CreateKeys { count } if (1..=MAX_KEYS).contains(count) => {
+                let maker = (asker.user.as_str(), asker.device.as_str());
                 let made: Vec<KeyUri> =
-                    (0..*count).filter_map(|_| self.make_key(&asker.user, &asker.device, now, rng)).collect();
+                    (0..*count).filter_map(|_| self.make_key(&cluster, maker, now, ends, rng)).collect();
                 let keys = made.iter().filter_map(|uri| self.shown(uri)).collect();
                 Response { keys, ..Response::new(201, "") }
             }
@@ -368,9 +461,7 @@ impl Inner {
                         Some(_) => {}
                     }
                 }
-                let Some(uri) =
-                    self.cluster().and_then(|cluster| ResourceUri::new(&cluster, &rng.uuid()).ok())
-                else {
+                let Ok(uri) = ResourceUri::new(&cluster, &rng.uuid()) else {
                     return refuse(500, "The resource has no name.");
                 };
                 for key in keys {

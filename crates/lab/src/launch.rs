@@ -161,6 +161,9 @@ impl Lab {
         let jabber_port = listeners.client.port();
         imp::start(ctx, listeners, server_tls);
 
+        let kms_ca = state.path.join("kms-ca.pem");
+        fs::write(&kms_ca, cloud.kms_roots())?;
+
         let people = ctx.people.all();
         let mut users = Vec::new();
         let mut bot = Bot { mail: String::new(), person_id: String::new(), access_token: String::new() };
@@ -203,6 +206,7 @@ impl Lab {
             axl_user: AXL_USER.to_owned(),
             axl_password: AXL_PASSWORD.to_owned(),
             ca,
+            kms_ca,
             pid: std::process::id(),
             connector_pid: None,
             store: state.path.join("connector.db"),

@@ -84,7 +84,7 @@ pub(crate) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "post-kms-refused",
-        explanation: "A call with a message for the key service is refused with errorCode 1900000.",
+        explanation: "A call with a message for the key service is refused with errorCode 1900000 and the key service's own refusal, sealed for the asking device.",
         unkind: false,
     },
 ];
@@ -157,11 +157,9 @@ impl Cloud {
     pub(crate) fn relay(&self, body: &Value, me: &Person) -> Result<Option<Relayed>, Answer> {
         let Some(message) = body["kmsMessage"].as_str() else { return Ok(None) };
         let refused = |text: &str| Answer::error(StatusCode::BAD_REQUEST, 1_900_000, text);
-        if self.ctx.faults.hit("post-kms-refused", Some(&me.name)) {
-            return Err(refused("The key service refused."));
-        }
-        let now = self.ctx.clock.now();
-        let trusted = |asker: &_| self.trusts(asker);
+        let denied = self.ctx.faults.hit("post-kms-refused", Some(&me.name));
+        let now = self.now();
+        let trusted = |asker: &_| !denied && self.trusts(asker);
         match self.kms.relay(message, now, &self.ctx.rng, &trusted) {
             Some(relayed) if relayed.status < 400 => Ok(Some(relayed)),
             Some(relayed) => Err(refused(&relayed.message)),
@@ -242,7 +240,7 @@ impl Cloud {
         body: Value,
     ) -> Handled {
         let verb = text(&body["verb"]).ok_or_else(|| bad("The activity has no verb."))?;
-        let now = self.ctx.clock.now();
+        let now = self.now();
         // The key service is asked only for who is in the conversation.
         self.state().conversations.of_member(conversation, &me.person_id).ok_or_else(not_found)?;
         let relayed = self.relay(&body, me)?;
@@ -290,6 +288,7 @@ impl Cloud {
     fn hold_until(&self, visible: Time, now: Time) {
         if visible > now {
             let (held, clock) = (self.ctx.idle.hold(), self.ctx.clock.clone());
+            let visible = self.unskewed(visible);
             self.ctx.spawn(async move {
                 clock.sleep_until(visible).await;
                 drop(held);
@@ -302,8 +301,10 @@ impl Cloud {
         if body["verb"] != "post" && body["verb"] != "share" {
             return None;
         }
-        let now = self.ctx.clock.now();
-        let required = self.ctx.faults.hit("post-rotate-1400087", Some(&me.name));
+        let now = self.now();
+        let key = body["encryptionKeyUrl"].as_str().unwrap_or_default();
+        let required =
+            self.kms.has_ended(key, now) || self.ctx.faults.hit("post-rotate-1400087", Some(&me.name));
         if !required && !self.ctx.faults.hit("post-rotate-1409004", Some(&me.name)) {
             return None;
         }

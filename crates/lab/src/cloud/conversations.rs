@@ -231,7 +231,7 @@ impl Cloud {
         let me = self.caller(call)?;
         let state = self.state();
         let found = state.conversations.direct(&me.person_id, other).ok_or_else(not_found)?;
-        let json = self.conversation_json(found, &me.person_id, Shown::asked(call), self.ctx.clock.now());
+        let json = self.conversation_json(found, &me.person_id, Shown::asked(call), self.now());
         Ok(Answer::ok(&Value::Object(json)))
     }
 
@@ -240,14 +240,14 @@ impl Cloud {
         let me = self.caller(call)?;
         let mut state = self.state();
         let found = state.conversations.of_member(id, &me.person_id).ok_or_else(not_found)?;
-        let json = self.conversation_json(found, &me.person_id, Shown::asked(call), self.ctx.clock.now());
+        let json = self.conversation_json(found, &me.person_id, Shown::asked(call), self.now());
         Ok(Answer::ok(&Value::Object(json)))
     }
 
     /// `GET /conversations`: what moved since a moment, newest first, page by page; this cluster's only.
     pub(crate) fn conversations(&self, call: &Call, base: &str) -> Handled {
         let me = self.caller(call)?;
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let since = Time(call.number("sinceDate").unwrap_or(i64::MIN));
         let touched = |conversation: &Conversation| {
             let visible = conversation.activities.iter().rev().find(|stored| stored.visible <= now);
@@ -315,7 +315,7 @@ impl Cloud {
         if direct && members.len() != 2 {
             return Err(bad("A conversation of two needs two participants."));
         }
-        let now = self.ctx.clock.now();
+        let now = self.now();
         if direct && let Some(there) = self.there_already(&self.state(), &me, &members, now) {
             return there;
         }

@@ -126,7 +126,7 @@ impl Cloud {
         let person = self.caller(call)?;
         let described = described(call)?;
         let limited = !call.is_puppet() && self.ctx.faults.hit("device-limit", Some(&person.name));
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let mut state = self.state();
         let devices = &mut state.devices;
         let owned = devices.by_owner.entry(person.name.clone()).or_default();
@@ -185,7 +185,7 @@ impl Cloud {
             "PUT" => {
                 let mut described = described(call)?;
                 registration.described.append(&mut described);
-                registration.modified = self.ctx.clock.now();
+                registration.modified = self.now();
             }
             "GET" => {}
             "DELETE" => {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{Cloud, conversations::text};
 use crate::{
     http::{Answer, Call, Handled},
-    kms::Reply,
+    kms::{Door, Home, Reply, Spoilt},
+    people::{ORG_ID, Person},
 };
 
 /// How many messages one request may carry.
@@ -23,12 +24,18 @@ impl Cloud {
                 if me.person_id != *user {
                     return Err(Answer::error(StatusCode::FORBIDDEN, 1_403_005, "That is somebody else."));
                 }
-                let (cluster, key) = self.kms.info();
+                let (cluster, key) = self.kms.info(self.home(&me));
                 Ok(Answer::ok(&json!({"kmsCluster": cluster, "rsaPublicKey": key})))
             }
             ("POST", ["kms", "messages"]) => self.kms_messages(call),
             _ => Err(super::no_address()),
         }
+    }
+
+    /// Which key service a person belongs to.
+    fn home(&self, person: &Person) -> Home {
+        let moved = self.ctx.faults.is_on_for("kms-on-premises", &person.name);
+        if moved || person.org_id != ORG_ID { Home::OnPremises } else { Home::Cloud }
     }
 
     /// `POST /kms/messages`. The answer to the request says nothing; what it asked comes by Mercury.
@@ -51,12 +58,22 @@ impl Cloud {
             if hit("kms-forget") {
                 self.kms.forget_all();
             }
-            let now = self.ctx.clock.now();
-            let unknown = faults.is_on("kms-refuse-unknown");
-            let deny = || hit("kms-deny-key");
-            let trusted = |asker: &_| self.trusts(asker);
-            let Reply::To { device, mut message } =
-                self.kms.message(&message, now, &self.ctx.rng, unknown, &deny, &trusted)
+            let now = self.now();
+            let spoil = || match () {
+                () if hit("kms-deny-key") => Spoilt::Denied,
+                () if hit("kms-revoked") => Spoilt::Revoked,
+                () if hit("kms-moved") => Spoilt::Moved,
+                () => Spoilt::Not,
+            };
+            let short =
+                || if call.is_puppet() { None } else { faults.hit_value("kms-short-lived", who, 60_000) };
+            let door = Door {
+                refuse_unknown: faults.is_on("kms-refuse-unknown"),
+                trusted: &|asker| self.trusts(asker),
+                spoil: &spoil,
+                ends: &|| Some(now.plus(Duration::from_millis(u64::try_from(short()?).unwrap_or(0)))),
+            };
+            let Reply::To { device, mut message } = self.kms.message(&message, now, &self.ctx.rng, &door)
             else {
                 continue;
             };

@@ -18,8 +18,18 @@ const TOTAL: usize = 512 * 1024 * 1024;
 /// What was uploaded, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
+    /// What was announced and did not come yet: how many bytes.
+    announced: BTreeMap<String, usize>,
     stored: BTreeMap<String, Bytes>,
     total: usize,
+}
+
+fn no_file() -> Answer {
+    Answer::error(StatusCode::NOT_FOUND, 1_404_004, "There is no such file.")
+}
+
+fn bad(text: &str) -> Answer {
+    Answer::error(StatusCode::BAD_REQUEST, 1_400_011, text)
 }
 
 impl Cloud {
@@ -32,10 +42,23 @@ impl Cloud {
         Ok(Answer::ok(&json!({"spaceUrl": url})))
     }
 
+    /// Whether the caller is in the conversation that a space belongs to.
+    fn may_enter(&self, call: &Call, space: &str) -> Result<(), Answer> {
+        let me = self.caller(call)?;
+        let conversation = space.strip_prefix("hidden-").unwrap_or(space);
+        let mut state = self.state();
+        state.conversations.of_member(conversation, &me.person_id).map(drop).ok_or_else(no_file)
+    }
+
     /// `POST /files/v1/spaces/{space}/upload_sessions`.
     pub(crate) fn upload_session(&self, call: &Call, space: &str) -> Handled {
-        self.caller(call)?;
-        let base = format!("{}/files/v1/spaces/{space}/contents/{}", self.origin, self.ctx.rng.uuid());
+        self.may_enter(call, space)?;
+        let body: Value = call.json()?;
+        let size = body["fileSize"].as_u64().and_then(|size| usize::try_from(size).ok());
+        let size = size.ok_or_else(|| bad("The upload has no size."))?;
+        let id = self.ctx.rng.uuid();
+        let base = format!("{}/files/v1/spaces/{space}/contents/{id}", self.origin);
+        self.state().files.announced.insert(id, size);
         Ok(Answer::ok(&json!({
             "uploadUrl": format!("{base}/upload"),
             "finishUploadUrl": format!("{base}/finish"),
@@ -48,6 +71,9 @@ impl Cloud {
     pub(crate) fn upload(&self, call: &Call, id: &str) -> Handled {
         let mut state = self.state();
         let files = &mut state.files;
+        if files.announced.get(id) != Some(&call.body.len()) {
+            return Err(bad("This is not the upload that was announced."));
+        }
         if files.total + call.body.len() > TOTAL {
             return Err(Answer::error(
                 StatusCode::INSUFFICIENT_STORAGE,
@@ -64,10 +90,12 @@ impl Cloud {
 
     /// `POST …/finish`.
     pub(crate) fn upload_finish(&self, call: &Call, space: &str, id: &str) -> Handled {
-        self.caller(call)?;
-        if !self.state().files.stored.contains_key(id) {
-            return Err(Answer::error(StatusCode::NOT_FOUND, 1_404_004, "Nothing was uploaded there."));
+        self.may_enter(call, space)?;
+        let mut state = self.state();
+        if !state.files.stored.contains_key(id) {
+            return Err(no_file());
         }
+        state.files.announced.remove(id);
         let url = format!("{}/files/v1/spaces/{space}/contents/{id}", self.origin);
         Ok(Answer::ok(&json!({"downloadUrl": url})))
     }
@@ -81,11 +109,10 @@ impl Cloud {
         Ok(Answer::ok(&json!({"endpoints": endpoints})))
     }
 
-    /// `GET …/contents/{id}`.
-    pub(crate) fn download(&self, id: &str) -> Handled {
-        let found = self.state().files.stored.get(id).cloned();
-        let found =
-            found.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, 1_404_004, "There is no such file."))?;
+    /// `GET …/contents/{id}`: for members of the conversation only.
+    pub(crate) fn download(&self, call: &Call, space: &str, id: &str) -> Handled {
+        self.may_enter(call, space)?;
+        let found = self.state().files.stored.get(id).cloned().ok_or_else(no_file)?;
         Ok(Answer::bytes(StatusCode::OK, "application/octet-stream", found))
     }
 }

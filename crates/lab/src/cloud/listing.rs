@@ -37,7 +37,7 @@ impl Cloud {
     /// `GET /conversations/{id}/activities`: a page, newest first unless asked otherwise.
     pub(crate) fn activities(&self, call: &Call, id: &str) -> Handled {
         let me = self.caller(call)?;
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let limit = call.number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE);
         let limit = limit.clamp(1, 1_000);
         let since = call.number("sinceDate").map_or(i64::MIN, |ms| ms);
@@ -72,7 +72,7 @@ impl Cloud {
     }
 
     fn find_activity(&self, me: &Person, id: &str) -> Option<Value> {
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let state = self.state();
         state.conversations.of_person(&me.person_id).find_map(|conversation| {
             let stored =

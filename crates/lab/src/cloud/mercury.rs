@@ -62,7 +62,7 @@ pub(crate) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "mercury-close",
-        explanation: "A socket is closed at once, with the code `value` (1001).",
+        explanation: "A socket is closed at once, with the code `value` (1001) and the reason `text` (on purpose).",
         unkind: false,
     },
     Kind {
@@ -82,7 +82,7 @@ pub(crate) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "mercury-reject",
-        explanation: "After the authorization the socket is closed with the code `value` (4401) in place of readiness.",
+        explanation: "After the authorization the socket is closed with the code `value` (4401) and the reason `text` (rejected) in place of readiness.",
         unkind: false,
     },
     Kind { name: "mercury-unready", explanation: "The readiness frame never comes.", unkind: false },
@@ -117,7 +117,7 @@ impl Cloud {
     pub(crate) fn notify(&self, name: &str, conversation: Option<&str>, data: &Arc<Value>) {
         let devices = self.state().devices.of(name);
         for id in devices {
-            self.notify_device(&id, conversation, Arc::clone(data), self.ctx.clock.now());
+            self.notify_device(&id, conversation, Arc::clone(data), self.now());
         }
     }
 
@@ -277,7 +277,8 @@ impl Line {
         })
         .await;
         if let Some(code) = self.hit("mercury-reject", 4401) {
-            return Err(End::Close(u16::try_from(code).unwrap_or(4401), "rejected".to_owned()));
+            let reason = self.cloud.ctx.faults.text("mercury-reject", "rejected");
+            return Err(End::Close(u16::try_from(code).unwrap_or(4401), reason));
         }
         match authorized {
             Ok(Ok(true)) => Ok(()),
@@ -339,7 +340,7 @@ impl Line {
         due: &mut BTreeMap<(Time, u64), Frame>,
         order: &mut u64,
     ) -> End {
-        let clock = self.cloud.ctx.clock.clone();
+        let cloud = Arc::clone(&self.cloud);
         if self.hit("mercury-unready", 0).is_none() {
             let ready = json!({"eventType": "mercury.buffer_state"});
             let id = self.cloud.ctx.rng.uuid();
@@ -353,7 +354,7 @@ impl Line {
                 biased;
                 incoming = self.stream.next() => Step::Incoming(incoming),
                 outgoing = frames.recv() => Step::Outgoing(outgoing),
-                () = clock.sleep_until(next.unwrap_or_default()), if next.is_some() => Step::Due,
+                () = cloud.sleep_until(next.unwrap_or_default()), if next.is_some() => Step::Due,
             };
             let done = match step {
                 Step::Incoming(Some(Ok(Message::Text(text)))) => self.incoming(text.as_str()).await,
@@ -396,7 +397,7 @@ impl Line {
                 } else {
                     frame["id"].clone()
                 };
-                let now = self.cloud.ctx.clock.now().0;
+                let now = self.cloud.now().0;
                 self.write(&json!({"id": id, "type": "pong", "wsWriteTimestamp": now})).await
             }
             _ => Ok(()),
@@ -406,7 +407,8 @@ impl Line {
     async fn poked(&mut self) -> Result<(), End> {
         let cloud = Arc::clone(&self.cloud);
         if let Some(code) = self.hit("mercury-close", 1001) {
-            return Err(End::Close(u16::try_from(code).unwrap_or(1001), "on purpose".to_owned()));
+            let reason = cloud.ctx.faults.text("mercury-close", "on purpose");
+            return Err(End::Close(u16::try_from(code).unwrap_or(1001), reason));
         }
         if self.hit("mercury-cut", 0).is_some() {
             return Err(End::Gone);
@@ -442,7 +444,7 @@ impl Line {
 
     async fn event(&mut self, id: &str, data: &Value) -> Result<(), End> {
         self.sequence += 1;
-        let now = self.cloud.ctx.clock.now().0;
+        let now = self.cloud.now().0;
         let envelope = json!({
             "id": id,
             "sequenceNumber": self.sequence,

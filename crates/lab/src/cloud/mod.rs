@@ -19,14 +19,16 @@ mod tokens;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    clock::Time,
     ctx::Ctx,
     http::{Answer, Call, Handled, serve},
     kms::{self, Kms, SetupError},
@@ -125,9 +127,39 @@ impl Cloud {
         let path = std::mem::take(&mut call.path);
         let segments: Vec<&str> = path.iter().map(String::as_str).collect();
         call.path.clone_from(&path);
-        match self.route(&mut call, &segments).await {
-            Ok(answer) | Err(answer) => answer,
+        let (Ok(answer) | Err(answer)) = self.route(&mut call, &segments).await;
+        let mut answer = answer.with(header::DATE, self.now().http_date());
+        if !call.is_puppet()
+            && !answer.body.is_empty()
+            && let Some(ms) = self.ctx.faults.hit_value("http-trickle", None, 3_000)
+        {
+            let over = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+            answer.trickle = Some(self.ctx.clock.scaled(over));
         }
+        answer
+    }
+
+    /// What the cloud's clock shows.
+    fn now(&self) -> Time {
+        Time(self.ctx.clock.now().0 + self.skew())
+    }
+
+    /// The time of the lab's clock at which the cloud's shows `time`.
+    fn unskewed(&self, time: Time) -> Time {
+        Time(time.0.saturating_sub(self.skew()))
+    }
+
+    async fn sleep_until(&self, time: Time) {
+        self.ctx.clock.sleep_until(self.unskewed(time)).await;
+    }
+
+    fn skew(&self) -> i64 {
+        self.ctx.faults.lasting_value("clock-skew").unwrap_or(0)
+    }
+
+    /// The roots of the key services' certificate chains, as PEM.
+    pub(crate) fn kms_roots(&self) -> String {
+        self.kms.roots()
     }
 
     async fn route(self: &Arc<Self>, call: &mut Call, path: &[&str]) -> Handled {
@@ -143,6 +175,7 @@ impl Cloud {
                 self.token(call)
             }
             ("POST", ["idb", "oauth2", "v1", "revoke"]) => self.revoke(call),
+            ("GET", ["idb", "oauth2", "v1", "authorize"] | ["v1", "authorize"]) => self.authorize(call),
             ("POST", ["v1", "device", "authorize"]) => self.device_authorize(call),
             ("POST", ["v1", "device", "token"]) => self.device_token(call),
             (_, ["verify"]) => self.device_verify(call),
@@ -182,13 +215,20 @@ impl Cloud {
                     _ => Err(no_address()),
                 }
             }
-            ("POST", ["v1" | "files", .., "download", "endpoints"]) => self.download_endpoints(call),
-            ("POST", ["files", "v1", "spaces", space, "upload_sessions"]) => self.upload_session(call, space),
-            ("PUT", ["files", "v1", "spaces", _, "contents", id, "upload"]) => self.upload(call, id),
-            ("POST", ["files", "v1", "spaces", space, "contents", id, "finish"]) => {
-                self.upload_finish(call, space, id)
+            ("POST", ["v1" | "files", .., "download", "endpoints"]) => {
+                self.may_spoil("file", call).await?;
+                self.download_endpoints(call)
             }
-            ("GET", ["files", "v1", "spaces", _, "contents", id]) => self.download(id),
+            (_, ["files", "v1", "spaces", space, rest @ ..]) => {
+                self.may_spoil("file", call).await?;
+                match (method.as_str(), rest) {
+                    ("POST", ["upload_sessions"]) => self.upload_session(call, space),
+                    ("PUT", ["contents", id, "upload"]) => self.upload(call, id),
+                    ("POST", ["contents", id, "finish"]) => self.upload_finish(call, space, id),
+                    ("GET", ["contents", id]) => self.download(call, space, id),
+                    _ => Err(no_address()),
+                }
+            }
             _ => Err(no_address()),
         }
     }

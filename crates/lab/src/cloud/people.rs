@@ -197,7 +197,7 @@ impl Cloud {
             "value": toggle["val"],
             "type": if kind == "developer" { "DEVELOPER" } else { "USER" },
             "mutable": toggle["mutable"].as_bool().unwrap_or(true),
-            "lastModified": self.ctx.clock.now().rfc3339(),
+            "lastModified": self.now().rfc3339(),
         });
         self.state().toggles.insert((me.name.clone(), kind.to_owned(), key), stored.clone());
         let data = json!({"eventType": "featureToggle_update", "featureToggle": stored});

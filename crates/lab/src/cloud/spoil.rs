@@ -44,6 +44,7 @@ pub(crate) const FAULTS: &[Kind] = faults! {
     "post": "Posting an activity",
     "presence": "A request for presence",
     "kms": "A request that carries messages to the key service",
+    "file": "A request about files",
 };
 
 /// The faults of single endpoints.
@@ -52,6 +53,16 @@ pub(crate) const MORE_FAULTS: &[Kind] = &[
     Kind {
         name: "revoke",
         explanation: "Whoever asks something loses all tokens, but for those of the built-in client.",
+        unkind: false,
+    },
+    Kind {
+        name: "http-trickle",
+        explanation: "The body of an answer comes in sixteen pieces, over `value` scaled milliseconds (3000).",
+        unkind: false,
+    },
+    Kind {
+        name: "clock-skew",
+        explanation: "The cloud's clock is ahead of everybody's by `value` milliseconds; negative: behind.",
         unkind: false,
     },
     Kind { name: "device-limit", explanation: "A person counts as having too many devices.", unkind: false },

@@ -94,7 +94,7 @@ impl Cloud {
 
     /// Somebody used Webex, with that device.
     pub(crate) fn active(&self, me: &Person, device: Option<&str>) {
-        let now = self.ctx.clock.now();
+        let now = self.now();
         {
             let mut state = self.state();
             let seen = &mut state.statuses.last_seen;
@@ -109,7 +109,7 @@ impl Cloud {
 
     /// Tells the subscribers of a person, if there is news.
     pub(crate) fn person_changed(&self, person: &Person) {
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let status = composed(person, now).to_owned();
         let last = if person.hidden { None } else { person.last_active };
         let subscribers: Vec<String> = {
@@ -156,7 +156,7 @@ impl Cloud {
     /// `GET /compositions?userId=` and `POST /compositions`.
     pub(crate) fn compositions(&self, call: &Call) -> Handled {
         self.caller(call)?;
-        let now = self.ctx.clock.now();
+        let now = self.now();
         if call.method == http::Method::GET {
             let person = self.subject(call.query.get("userId").map(String::as_str))?;
             return Ok(Answer::ok(&self.status_json(&person, now)));
@@ -178,7 +178,7 @@ impl Cloud {
         let body: Value = call.json()?;
         let ttl = body["subscriptionTtl"].as_u64().map_or(SUBSCRIPTION, Duration::from_secs);
         let status = body["includeStatus"].as_bool().unwrap_or(false);
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let mut responses = Vec::new();
         for id in self.subjects(&body)? {
             let Some(person) = self.ctx.people.by_id(&id) else {
@@ -215,7 +215,7 @@ impl Cloud {
             return Err(Answer::error(StatusCode::FORBIDDEN, 1_403_003, "Only the own status can be set."));
         }
         let event = text(&body["eventType"]).ok_or_else(|| bad("The event has no type."))?;
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let until = body["ttl"].as_u64().filter(|ttl| *ttl > 0).map(|ttl| now.plus(Duration::from_secs(ttl)));
         let set = !matches!(event.as_str(), "active" | "inactive" | "clear");
         {
@@ -241,8 +241,7 @@ impl Cloud {
 pub(crate) async fn watch(cloud: Weak<Cloud>) {
     loop {
         let Some(strong) = cloud.upgrade() else { return };
-        let clock = strong.ctx.clock.clone();
-        let (expired, changed, next) = strong.due(clock.now());
+        let (expired, changed, next) = strong.due(strong.now());
         for name in expired {
             // The names come from the roster.
             let _ = strong.ctx.people.update(&name, |person| person.status = None);
@@ -254,7 +253,7 @@ pub(crate) async fn watch(cloud: Weak<Cloud>) {
             Some(next) => tokio::select! {
                 biased;
                 () = strong.status_moved.notified() => {}
-                () = clock.sleep_until(next) => {}
+                () = strong.sleep_until(next) => {}
             },
             None => strong.status_moved.notified().await,
         }

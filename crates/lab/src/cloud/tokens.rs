@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{StatusCode, header};
 use kms_client::message::Asker;
 use serde_json::{Value, json};
+use webex_api::Url;
 
 use super::Cloud;
 use crate::{
@@ -21,6 +22,8 @@ const ACCESS: Duration = Duration::from_secs(14 * 86_400 - 1);
 const REFRESH: Duration = Duration::from_secs(90 * 86_400 - 1);
 /// How long a device grant may be waited for.
 const DEVICE_GRANT: Duration = Duration::from_secs(300);
+/// How long an authorization code may be used.
+const CODE: Duration = Duration::from_secs(60);
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const SCOPE_REDUCTION: &str = "urn:cisco:oauth:grant-type:scope-reduction";
@@ -56,6 +59,14 @@ struct Grant {
     expires: Time,
 }
 
+/// A code that a person allowed a client to fetch a token with, once.
+#[derive(Clone, Debug)]
+struct Code {
+    person: String,
+    redirect_uri: String,
+    expires: Time,
+}
+
 /// Everything that was issued.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
@@ -63,6 +74,7 @@ pub(crate) struct Tokens {
     access: BTreeMap<String, Issued>,
     refresh: BTreeMap<String, Issued>,
     grants: BTreeMap<String, Grant>,
+    codes: BTreeMap<String, Code>,
 }
 
 /// An access token and what refreshes it.
@@ -151,7 +163,7 @@ impl Cloud {
 
     /// Whom an access token speaks for.
     pub(crate) fn token_bearer(&self, token: &str) -> Option<Bearer> {
-        self.state().tokens.valid(token, self.ctx.clock.now()).map(|issued| issued.bearer.clone())
+        self.state().tokens.valid(token, self.now()).map(|issued| issued.bearer.clone())
     }
 
     /// The person that a request speaks for.
@@ -166,7 +178,7 @@ impl Cloud {
     /// device is that user's.
     pub(crate) fn trusts(&self, asker: &Asker) -> bool {
         let state = self.state();
-        let Some(issued) = state.tokens.valid(asker.bearer.as_str(), self.ctx.clock.now()) else {
+        let Some(issued) = state.tokens.valid(asker.bearer.as_str(), self.now()) else {
             return false;
         };
         let Bearer::Person(name) = &issued.bearer else { return false };
@@ -182,7 +194,7 @@ impl Cloud {
             Bearer::Machine | Bearer::Admin => None,
         };
         let org_id = org_id.unwrap_or_else(|| ORG_ID.to_owned());
-        let pair = self.state().tokens.issue(bearer, &org_id, scope, self.ctx.clock.now(), call.is_puppet());
+        let pair = self.state().tokens.issue(bearer, &org_id, scope, self.now(), call.is_puppet());
         Answer::ok(&json!({
             "access_token": pair.access,
             "token_type": "Bearer",
@@ -205,7 +217,7 @@ impl Cloud {
                 &json!({"error": "invalid_client", "error_description": "The client is unknown or its secret is wrong."}),
             ));
         }
-        let now = self.ctx.clock.now();
+        let now = self.now();
         match grant {
             "refresh_token" => {
                 let found = self.state().tokens.refresh.get(field("refresh_token")).cloned();
@@ -214,6 +226,13 @@ impl Cloud {
                     None => {
                         Err(refused("invalid_grant", "The refresh token is unknown, expired or revoked."))
                     }
+                }
+            }
+            "authorization_code" => {
+                let code = self.state().tokens.codes.remove(field("code"));
+                match code.filter(|code| code.expires > now && code.redirect_uri == field("redirect_uri")) {
+                    Some(code) => Ok(self.token_answer(call, Bearer::Person(code.person), SCOPES)),
+                    None => Err(refused("invalid_grant", "The code is unknown, used or too old.")),
                 }
             }
             EXCHANGE => self.exchange(call, &field),
@@ -258,6 +277,30 @@ impl Cloud {
         Ok(Answer::empty(StatusCode::OK))
     }
 
+    /// `GET /v1/authorize` and `/idb/oauth2/v1/authorize`: the person allows it, and is sent back with a code. In the lab
+    /// the name is enough: `&user=NAME`.
+    pub(crate) fn authorize(&self, call: &Call) -> Handled {
+        let asked = |name: &str| call.query.get(name).map_or("", String::as_str);
+        let back: Url = asked("redirect_uri")
+            .parse()
+            .map_err(|_| refused("invalid_request", "The address to come back to is none."))?;
+        if asked("client_id") != CLIENT_ID || asked("response_type") != "code" {
+            return Err(refused(
+                "invalid_request",
+                "The client is unknown, or asks for something else than a code.",
+            ));
+        }
+        let person = self.ctx.people.by_name(asked("user")).filter(|person| !person.pending);
+        let person = person
+            .ok_or_else(|| refused("access_denied", "Say who you are: add `&user=NAME` to the address."))?;
+        let code = self.ctx.rng.uuid();
+        let expires = self.now().plus(CODE);
+        let allowed = Code { person: person.name, redirect_uri: back.as_str().to_owned(), expires };
+        self.state().tokens.codes.insert(code.clone(), allowed);
+        let back = back.with_query([("code", code.as_str()), ("state", asked("state"))]);
+        Ok(Answer::empty(StatusCode::FOUND).with(header::LOCATION, back.as_str()))
+    }
+
     /// `POST /v1/device/authorize`: a client asks for a code that a person will type in elsewhere.
     pub(crate) fn device_authorize(&self, call: &Call) -> Handled {
         if call.form().get("client_id").map(String::as_str) != Some(CLIENT_ID) {
@@ -265,11 +308,8 @@ impl Cloud {
         }
         let device_code = self.ctx.rng.uuid();
         let user_code = format!("{:06}", self.ctx.rng.below(1_000_000));
-        let grant = Grant {
-            user_code: user_code.clone(),
-            allowed: None,
-            expires: self.ctx.clock.now().plus(DEVICE_GRANT),
-        };
+        let grant =
+            Grant { user_code: user_code.clone(), allowed: None, expires: self.now().plus(DEVICE_GRANT) };
         self.state().tokens.grants.insert(device_code.clone(), grant);
         let page = format!("{}/verify", self.origin);
         Ok(Answer::ok(&json!({
@@ -289,7 +329,7 @@ impl Cloud {
         let person = self.ctx.people.by_name(name).filter(|person| !person.pending);
         let person = person.ok_or_else(|| refused("Say who you are: add `&user=NAME` to the address."))?;
         let code = call.query.get("userCode").cloned().unwrap_or_default();
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let mut state = self.state();
         let mut grants = state.tokens.grants.values_mut();
         match grants.find(|grant| grant.user_code == code && grant.expires > now) {
@@ -308,7 +348,7 @@ impl Cloud {
         if !is_client(call, field("client_id"), field("client_secret")) {
             return Err(refused("invalid_client", "The client is unknown or its secret is wrong."));
         }
-        let now = self.ctx.clock.now();
+        let now = self.now();
         let allowed = {
             let mut state = self.state();
             let grants = &mut state.tokens.grants;
@@ -331,13 +371,13 @@ impl Cloud {
             Bearer::Machine => "webexsquare:admin",
             Bearer::Admin => "spark-admin:people_read",
         };
-        self.state().tokens.issue(bearer, org_id, scope, self.ctx.clock.now(), false)
+        self.state().tokens.issue(bearer, org_id, scope, self.now(), false)
     }
 
     /// The refresh token of a built-in person's client.
     pub(crate) fn issue_to_puppet(&self, person: &Person) -> String {
         let bearer = Bearer::Person(person.name.clone());
-        self.state().tokens.issue(bearer, &person.org_id, SCOPES, self.ctx.clock.now(), true).refresh
+        self.state().tokens.issue(bearer, &person.org_id, SCOPES, self.now(), true).refresh
     }
 }
 

@@ -32,7 +32,7 @@ use webex_api::{
     typing::{State, Typing},
 };
 
-use self::raw::Raw;
+use self::raw::PresenceEvent;
 use super::{Act, Nobody, Person, Puppet, PuppetError, What};
 use crate::{
     clock::Time,
@@ -303,7 +303,7 @@ impl WebexApp {
             inner.active = Some(now);
         }
         let event = json!({"subject": self.me.person_id, "eventType": "active", "label": self.me.person_id, "ttl": 600});
-        self.send(line, Raw::presence(event)).await.map(drop)
+        self.send(line, PresenceEvent(event)).await
     }
 
     fn my_id(&self) -> Result<PersonId, PuppetError> {
@@ -396,8 +396,7 @@ impl WebexApp {
             }
             (Verb::Share, Some(Object::Content { files, .. })) => {
                 sight.kind = Kind::File;
-                let name = files.first().and_then(|file| file.display_name.as_ref());
-                match self.open(line, activity, name).await {
+                match self.fetch(line, activity, files.first()).await {
                     Ok(name) => sight.text = name,
                     Err(error) => (sight.kind, sight.text) = (Kind::Error, error),
                 }
@@ -480,7 +479,7 @@ impl WebexApp {
                 } else {
                     json!({"subject": self.me.person_id, "eventType": act.text, "label": self.me.person_id, "ttl": 600})
                 };
-                self.send(&line, Raw::presence(body)).await.map(drop)
+                self.send(&line, PresenceEvent(body)).await
             }
             What::File => self.share(&line, act).await,
         }

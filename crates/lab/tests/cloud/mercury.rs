@@ -1,6 +1,8 @@
 //! The socket.
 
+use futures_util::StreamExt;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{Socket, comment, device, direct, fault, lab, lab_with, post, say, token};
 
@@ -120,6 +122,16 @@ async fn faults_close_with_any_code_and_lose_frames() {
         };
         assert_eq!(i64::from(end), code);
     }
+    let mut socket = Socket::ready(&lab, &device, "bob").await;
+    let idle = json!({"name": "mercury-close", "on": true, "count": 1, "person": "bob", "value": 1000, "text": "idle"});
+    fault(&lab, idle);
+    say(&lab, "alice", "bob", "which wakes the socket").await;
+    let reason = loop {
+        if let Message::Close(frame) = socket.0.next().await.unwrap().unwrap() {
+            break frame.unwrap().reason.to_string();
+        }
+    };
+    assert_eq!(reason, "idle");
     let mut socket = Socket::ready(&lab, &device, "bob").await;
     fault(&lab, json!({"name": "mercury-lose", "on": true, "count": 1, "person": "bob"}));
     post(&lab, "alice", &conversation, comment(&conversation, "lost")).await;

@@ -176,6 +176,28 @@ async fn the_date_is_the_labs_and_moves_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clouds_clock_can_be_wrong_about_everything_it_says() {
+    let lab = lab().await;
+    let conversation = direct(&lab, "alice", "bob").await;
+    fault(&lab, json!({"name": "clock-skew", "on": true, "value": -7_200_000}));
+    let answer = post(&lab, "alice", &conversation, comment(&conversation, "t")).await;
+    assert_eq!(answer.header("date"), "Wed, 01 May 2024 08:00:00 GMT");
+    assert!(answer.body["published"].as_str().unwrap().starts_with("2024-05-01T08:00:0"), "{}", answer.body);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_trickles_comes_whole_in_the_end() {
+    let lab = lab().await;
+    fault(&lab, json!({"name": "http-trickle", "on": true, "count": 1, "value": 1_600}));
+    let start = tokio::time::Instant::now();
+    let answer = get(&lab, "/u2c/api/v1/limited/catalog", "").await;
+    assert!(answer.body["serviceLinks"].is_object());
+    assert!(start.elapsed() >= Duration::from_millis(1_500), "{:?}", start.elapsed());
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rotated_key_is_said_and_the_new_one_is_there() {
     let lab = lab().await;
     let before = direct(&lab, "alice", "bob").await;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::Lab;
 
-use super::{Answer, get, lab, token, try_send, user};
+use serde_json::json;
+
+use super::{Answer, fault, get, lab, say, token, try_send, user};
 
 const TOKEN: &str = "/idb/oauth2/v1/access_token";
 
@@ -105,5 +107,46 @@ async fn a_revoked_token_is_refused() {
     let fields = format!("token={}&token_type_hint=access_token", user(&lab, "bob").access_token);
     assert_eq!(form(&lab, "/idb/oauth2/v1/revoke", &secret, &fields).await.status, 200);
     assert_eq!(get(&lab, "/conversation/api/v1/users", &token(&lab, "bob")).await.status, 401);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_tokens_are_all_revoked_still_has_the_built_in_client() {
+    let lab = lab().await;
+    fault(&lab, json!({"name": "revoke", "on": true, "count": 1, "person": "bob"}));
+    assert_eq!(get(&lab, "/conversation/api/v1/users", &token(&lab, "bob")).await.status, 401);
+    let fields = format!("grant_type=refresh_token&refresh_token={}", user(&lab, "bob").refresh_token);
+    assert_eq!(granted(&lab, &fields).await.body["error"], "invalid_grant");
+    let client = lab::seen::Client::new("bob", lab::seen::App::Webex);
+    let puppet = lab.ctx().puppets.get(&client).unwrap();
+    for what in [lab::people::What::Offline, lab::people::What::Online] {
+        puppet.act(&lab::people::Act::new(what)).await.unwrap();
+    }
+    say(&lab, "bob", "alice", "with a token of its own, got anew").await;
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_is_given_to_the_client_that_was_allowed_and_used_once() {
+    let lab = lab().await;
+    let ask = |client: &str, who: &str| {
+        format!(
+            "/v1/authorize?client_id={client}&response_type=code&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fback&state=s{who}"
+        )
+    };
+    let client = lab.endpoints().client_id.clone();
+    assert_eq!(get(&lab, &ask("nobody", "&user=bob"), "").await.status, 400);
+    assert_eq!(get(&lab, &ask(&client, ""), "").await.status, 400);
+    let sent_back = get(&lab, &ask(&client, "&user=bob"), "").await;
+    assert_eq!(sent_back.status, 302);
+    let back = sent_back.header("location").to_owned();
+    let code =
+        back.strip_prefix("http://127.0.0.1:1/back?code=").and_then(|rest| rest.strip_suffix("&state=s"));
+    let fields =
+        |back: &str| format!("grant_type=authorization_code&code={}&redirect_uri={back}", code.unwrap());
+    let given = granted(&lab, &fields("http%3A%2F%2F127.0.0.1%3A1%2Fback")).await;
+    assert!(given.body["access_token"].as_str().unwrap().starts_with("lab_bob."));
+    let again = granted(&lab, &fields("http%3A%2F%2F127.0.0.1%3A1%2Fback")).await;
+    assert_eq!(again.body["error"], "invalid_grant");
     lab.stop().await;
 }
