@@ -177,6 +177,20 @@ fn who_is_disabled_is_served_no_more() {
 }
 
 #[test]
+fn what_the_server_gives_back_three_times_arrives_once_and_in_order() {
+    let scratch = Scratch::new("given-back");
+    let lab = stand_ins(&scratch);
+    let _connector = running(&lab);
+    lab.control("/fault", &json!({"name": "imp-bounces-routes", "on": true, "count": 3}));
+    let texts: Vec<String> = (0..10).map(|n| format!("text {n}")).collect();
+    for text in &texts {
+        lab.say("alice/webex", "bob", text);
+    }
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(lab.heard("bob/jabber", "alice"), texts);
+}
+
+#[test]
 fn no_text_token_or_secret_reaches_a_log_or_the_disk() {
     let scratch = Scratch::new("canary");
     let lab = stand_ins(&scratch);

@@ -254,7 +254,7 @@ impl Router {
                 }
             }
             Decision::OwnStanza => self.counters.own += 1,
-            Decision::Bounced { of, condition } => self.bounced(&of, &condition),
+            Decision::Bounced { of, condition } => self.bounced(&of, &condition, now),
             Decision::NotCarried(rule) => self.count_not_carried(rule),
         }
     }

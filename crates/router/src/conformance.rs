@@ -472,15 +472,19 @@ fn reopen(fixture: &mut dyn Fixture) {
     let mut store = Store::new(fixture);
     let id = store.new_entries(to_jabber("a", "c", EntryKind::Text))[0];
     store.change(Change::Attempt(id, Some(Position { stream: ImpStreamId::new("stream"), n: 1 })));
-    let link = Link::Stanza(store.entry(id).derived);
+    let (before, link) = (store.entry(id), Link::Stanza(store.entry(id).derived));
     store.change(Change::Done(id, Some(link.clone())));
     assert_eq!(store.entry(id).state, EntryState::Done(Some(link)));
+    drop(store);
+    let (mut store, loaded) = Store::open(fixture);
+    assert_eq!(loaded.delivered, [Entry { body: Body::None, attempt: None, ..before }], "as it waited");
     store.change(Change::Reopen(id, 5));
     let entry = store.entry(id);
     assert_eq!((entry.state, entry.attempt), (EntryState::Waiting(5), None));
     assert_ne!(entry.body, Body::None);
     drop(store);
-    assert_eq!(Store::open(fixture).1.entries.len(), 1);
+    let (_, loaded) = Store::open(fixture);
+    assert_eq!((loaded.entries.len(), loaded.delivered.len()), (1, 0));
 }
 
 fn restart(fixture: &mut dyn Fixture) {

@@ -1,6 +1,7 @@
 //! Deliveries: handed out by credit, attempted, settled by their stream, returned or finished.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::envelope::Link;
 use crate::ids::{DerivedId, EntryId, ImpStreamId, Position, StanzaId, Ticket, Time};
@@ -8,9 +9,10 @@ use crate::inbound::{Cause, Outcome, StreamEvent};
 use crate::lane::{Live, Pick, own};
 use crate::machine::Router;
 use crate::outbound::{MaybeSent, Outbound};
-use crate::outbox::{Change, EntryKind, EntryState, Lane};
+use crate::outbox::{Change, Entry, EntryKind, EntryState, Lane};
 use crate::probe::Tried;
 use crate::timers::Timer;
+use crate::times::Times;
 
 /// One delivery that an edge is busy with.
 #[derive(Debug)]
@@ -26,12 +28,11 @@ pub(crate) struct Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     lately: BTreeMap<DerivedId, (Time, Live)>,
-    reopened: BTreeSet<EntryId>,
     expired: Option<Time>,
 }
 
 /// How many deliveries are kept in mind for that.
-const LATELY: usize = 10_000;
+pub(crate) const LATELY: usize = 10_000;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -39,14 +40,7 @@ impl Delivered {
     /// Forgets what was delivered before this; true if that was anything.
     pub(crate) fn forget(&mut self, before: Time) -> bool {
         let count = self.lately.len();
-        let reopened = &mut self.reopened;
-        self.lately.retain(|_, (at, live)| {
-            let keep = *at >= before;
-            if !keep {
-                reopened.remove(&live.entry.id);
-            }
-            keep
-        });
+        self.lately.retain(|_, (at, _)| *at >= before);
         self.lately.len() != count
     }
 
@@ -64,24 +58,32 @@ impl Delivered {
         due
     }
 
-    fn note(&mut self, live: Live, now: Time) {
+    /// Keeps in mind what has been delivered, or was in an earlier run.
+    pub(crate) fn note(&mut self, live: Live, now: Time) {
         if self.lately.len() < LATELY {
             self.lately.insert(live.entry.derived.clone(), (now, live));
         }
     }
 }
 
-/// Whether a stanza that came back with this error condition is worth sending again: the recipient was
-/// not asked, or not yet (RFC 6120 §8.3.3; [`Kind::Bounced`](crate::envelope::Kind)).
-fn resumable(condition: &str) -> bool {
-    matches!(
-        condition,
-        "session-ended"
-            | "internal-server-error"
-            | "remote-server-timeout"
-            | "resource-constraint"
-            | "undefined-condition"
-    )
+/// How often a stanza that came back with this error condition is sent again ([RFC 6120 §8.3.3],
+/// [`Kind::Bounced`](crate::envelope::Kind)): as often as its session has to be opened again, a few times where
+/// the server could not, and not at all where the recipient's side will not have it.
+///
+/// [RFC 6120 §8.3.3]: https://www.rfc-editor.org/rfc/rfc6120#section-8.3.3
+fn patience(condition: &str) -> u32 {
+    match condition {
+        "session-ended" => u32::MAX,
+        "internal-server-error" | "remote-server-timeout" | "resource-constraint" | "undefined-condition" => {
+            5
+        }
+        _ => 0,
+    }
+}
+
+/// The recipient is not in Jabber, and nothing is stored for whoever is away: in Webex it has arrived (OFF-06).
+fn is_away(condition: &str) -> bool {
+    matches!(condition, "service-unavailable" | "recipient-unavailable")
 }
 
 const GONE: &str = "rule 16: sender or recipient has left the directory";
@@ -364,42 +366,44 @@ impl Router {
         Some(live)
     }
 
-    /// A stanza of ours failed: once it may be worth another try (rule 11).
-    pub(crate) fn bounced(&mut self, of: &StanzaId, condition: &str) {
-        let again = resumable(condition);
-        if let Some(id) = self.lanes.by_derived(of.as_str()) {
-            if again && self.delivered.reopened.insert(id) {
-                self.count("returned stanzas sent again");
-                self.returned(id);
-            } else {
-                self.count("returned stanzas");
-                self.close(id, BOUNCED);
+    /// A stanza of ours came back: it may be worth another try, also after its receipt (rule 11).
+    pub(crate) fn bounced(&mut self, of: &StanzaId, condition: &str, now: Time) {
+        self.count("returned stanzas");
+        let derived = DerivedId::new(of.as_str());
+        let unfinished = self.lanes.by_derived(of.as_str());
+        let live = match unfinished {
+            Some(id) => self.lanes.get(id),
+            None => self.delivered.lately.get(&derived).map(|(_, live)| live),
+        };
+        let Some((id, returns)) = live.map(|live| (live.entry.id, live.returns)) else { return };
+        if returns < patience(condition) {
+            self.count("returned stanzas sent again");
+            match unfinished {
+                Some(id) => self.returned(id),
+                None => self.reopen(&derived),
             }
-            return;
-        }
-        let known = self.delivered.lately.remove(&DerivedId::new(of.as_str()));
-        match known {
-            Some((_, live)) if again && self.delivered.reopened.insert(live.entry.id) => {
-                self.count("returned stanzas sent again");
-                self.reopen(live);
+            if let Some(live) = self.lanes.get_mut(id) {
+                live.returns = returns.saturating_add(1);
+                // What comes back again and again is not sent in a circle without a pause.
+                live.not_before = now.after(pause(returns, &self.config.times));
             }
-            Some((at, live)) => {
-                self.count("returned stanzas");
-                self.delivered.lately.insert(live.entry.derived.clone(), (at, live));
+        } else if is_away(condition) {
+            self.close(id, BOUNCED);
+        } else {
+            if unfinished.is_none() {
+                self.reopen(&derived);
             }
-            None => self.count("returned stanzas"),
+            self.wedge(id, BOUNCED);
         }
     }
 
-    fn reopen(&mut self, live: Live) {
-        let mut entry = live.entry;
-        let place = match self.lanes.front(&entry.lane) {
-            Some(front) => front,
-            None => self.places(1),
-        };
-        (entry.state, entry.attempt) = (EntryState::Waiting(place), None);
-        self.outgoing.change(Change::Reopen(entry.id, place));
-        self.lanes.insert(Live::new(entry, live.targets, MaybeSent::No));
+    /// Back to its place: whatever waits now came after it.
+    fn reopen(&mut self, derived: &DerivedId) {
+        let Some((_, live)) = self.delivered.lately.remove(derived) else { return };
+        let Some(place) = live.place() else { return };
+        self.outgoing.change(Change::Reopen(live.entry.id, place));
+        let entry = Entry { attempt: None, ..live.entry };
+        self.lanes.insert(Live { returns: live.returns, ..Live::new(entry, live.targets, MaybeSent::No) });
     }
 
     /// Tries whether a cause is gone, with the lane whose turn it is.
@@ -460,6 +464,14 @@ impl Router {
         for id in theirs {
             self.wedge(id, DISABLED);
         }
+    }
+}
+
+/// How long something waits that has come back so often before: not at all the first time.
+fn pause(returns: u32, times: &Times) -> Duration {
+    match returns.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(n) => times.probe_first.saturating_mul(1 << n.min(16)).min(times.probe_longest),
     }
 }
 

@@ -30,12 +30,14 @@ pub(crate) struct Live {
     pub(crate) not_before: Time,
     /// Since when it has been kept by its own sender's token or session alone.
     pub(crate) kept_since: Option<Time>,
+    /// How often it came back as failed (rule 11).
+    pub(crate) returns: u32,
 }
 
 impl Live {
     pub(crate) fn new(entry: Entry, targets: Vec<EntrySummary>, maybe: MaybeSent) -> Self {
         let entry = Entry { body: Body::None, ..entry };
-        Self { entry, targets, ticket: None, maybe, not_before: Time(i64::MIN), kept_since: None }
+        Self { entry, targets, ticket: None, maybe, not_before: Time(i64::MIN), kept_since: None, returns: 0 }
     }
 
     /// Whether the far side may have something of it (rule 19): from `Deliver` to `Later` it counts so.
@@ -214,12 +216,6 @@ impl Lanes {
             .filter(|id| self.entries.get(id).is_some_and(|live| live.entry.lane == *lane))
             .copied()
             .collect()
-    }
-
-    /// The place before everything that waits in this lane; `None` if nothing does.
-    pub(crate) fn front(&self, lane: &Lane) -> Option<u64> {
-        let (place, _) = self.queues.get(lane)?.entries.first()?;
-        Some(place.saturating_sub(1))
     }
 
     /// Notes at which position an entry is attempted; `None` takes the note away.

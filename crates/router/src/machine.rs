@@ -286,6 +286,9 @@ impl Router {
         }
         let presence: BTreeMap<_, _> = loaded.presence.into_iter().collect();
         let mut targets: BTreeMap<_, _> = loaded.targets.into_iter().collect();
+        for entry in loaded.delivered.into_iter().rev() {
+            self.delivered.note(Live::new(entry, Vec::new(), MaybeSent::No), now);
+        }
         for entry in loaded.entries {
             // Rule 10: a POST of an earlier run may have arrived. A stanza that was never given a position
             // was never written; one that was is settled by its stream (rule 11).

@@ -25,6 +25,8 @@ pub struct MemoryStorage {
     kept: BTreeMap<Box<str>, Box<[u8]>>,
     directory: Option<Box<[u8]>>,
     presence: BTreeMap<PersonId, Box<[u8]>>,
+    /// Where what was delivered to Jabber had its place.
+    places: BTreeMap<EntryId, u64>,
 }
 
 /// One message of a source id.
@@ -52,6 +54,7 @@ impl MemoryStorage {
             kept: BTreeMap::new(),
             directory: None,
             presence: BTreeMap::new(),
+            places: BTreeMap::new(),
         }
     }
 
@@ -188,12 +191,17 @@ impl MemoryStorage {
                 self.update(*id, |e| (e.run, e.attempt) = (run, position.clone()));
             }
             Change::Return(id) => self.update(*id, |e| e.attempt = None),
-            Change::Done(id, link) => self.update(*id, |e| {
-                (e.state, e.attempt) = (EntryState::Done(link.clone()), None);
-                if matches!(e.lane, Lane::ToWebex(..)) {
-                    e.body = Body::None;
+            Change::Done(id, link) => {
+                if let Some(Entry { state: EntryState::Waiting(place), .. }) = self.entries.get(id) {
+                    self.places.insert(*id, *place);
                 }
-            }),
+                self.update(*id, |e| {
+                    (e.state, e.attempt) = (EntryState::Done(link.clone()), None);
+                    if matches!(e.lane, Lane::ToWebex(..)) {
+                        e.body = Body::None;
+                    }
+                });
+            }
             Change::Close(id, reason) => self.update(*id, |e| {
                 (e.state, e.attempt, e.body) = (EntryState::Closed(reason.clone()), None, Body::None);
             }),
@@ -253,11 +261,18 @@ impl Storage for MemoryStorage {
         self.run += 1;
         let unfinished = self.entries.values().filter(|e| !e.state.is_finished());
         let entries: Vec<Entry> = unfinished.map(|e| Entry { body: Body::None, ..e.clone() }).collect();
+        let came = |e: &&Entry| matches!(e.state, EntryState::Done(_)) && e.body != Body::None;
+        let delivered = self.entries.values().filter(came).filter_map(|e| {
+            let state = EntryState::Waiting(*self.places.get(&e.id)?);
+            Some(Entry { body: Body::None, state, ..e.clone() })
+        });
+        let delivered = delivered.collect();
         let targets = entries.iter().filter_map(|e| Some((e.id, self.lookup(e.target.as_ref()?)))).collect();
         Ok(Loaded {
             run: self.run,
             entries,
             targets,
+            delivered,
             streams: self.streams.iter().map(|(s, n)| (s.clone(), *n)).collect(),
             cursors: self.cursors.iter().map(|(p, t)| (p.clone(), *t)).collect(),
             kept: self.kept.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),

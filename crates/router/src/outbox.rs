@@ -425,6 +425,9 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
     /// What those of them refer to that have a target.
     pub targets: Vec<(EntryId, Vec<EntrySummary>)>,
+    /// What was delivered to Jabber and still has its body, since it may come back as failed (rule 11): without
+    /// the body, and in the state in which it waited, in order of numbers.
+    pub delivered: Vec<Entry>,
     /// How much of each stream has been taken over.
     pub streams: Vec<(ImpStreamId, u64)>,
     /// How far each person's Webex side has been read.

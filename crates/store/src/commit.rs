@@ -358,3 +358,15 @@ pub(crate) fn unfinished(db: &Connection) -> Result<Vec<Entry>, Failure> {
     let found = find.query_map([], rows::entry)?;
     Ok(found.collect::<Result<_, _>>()?)
 }
+
+/// What was delivered to Jabber and still has its body, as it waited, in order of numbers.
+pub(crate) fn delivered(db: &Connection) -> Result<Vec<Entry>, Failure> {
+    let mut find = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM entries
+         WHERE state >= 2 AND body_form <> 0 AND state = {DONE} AND place IS NOT NULL ORDER BY id"
+    ))?;
+    let found = find.query_map([], |row| {
+        Ok(Entry { state: EntryState::Waiting(row.get("place")?), ..rows::entry(row)? })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}

@@ -202,6 +202,7 @@ impl Store {
             run: counters.run,
             entries,
             targets,
+            delivered: commit::delivered(&tx)?,
             streams: all(&tx, "SELECT stream, handled FROM streams ORDER BY stream", |row| {
                 Ok((ImpStreamId::new(row.get::<_, Box<str>>(0)?), row.get(1)?))
             })?,

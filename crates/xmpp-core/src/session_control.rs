@@ -91,7 +91,8 @@ pub enum ControlEvent {
         /// Which one.
         session: SessionIds,
     },
-    /// A stanza of ours came back: the server does not know the session, or could not route.
+    /// A stanza of ours came back: the server does not know the session, or could not route. The session may
+    /// have ended here meanwhile.
     Bounced {
         /// The session that it was sent on.
         session: SessionIds,
@@ -219,7 +220,7 @@ impl Control {
         let event = if payload.is("session", ns::SESSION_CONTROL) {
             self.handle_verb(payload, ours, returned)
         } else {
-            self.handle_stanza(payload, ours, returned)
+            self.handle_stanza(payload, ours, element.attr("from"), returned)
         };
         event.unwrap_or(ControlEvent::Other(element))
     }
@@ -245,13 +246,22 @@ impl Control {
         }
     }
 
-    fn handle_stanza(&self, payload: &Element, ours: u64, returned: bool) -> Option<ControlEvent> {
-        let session = self.sessions.get(&ours)?;
-        if control_attr(payload, "sm")? != session.theirs {
-            return None;
-        }
-        let session = session.clone();
+    fn handle_stanza(
+        &self,
+        payload: &Element,
+        ours: u64,
+        domain: Option<&str>,
+        returned: bool,
+    ) -> Option<ControlEvent> {
+        let theirs = control_attr(payload, "sm")?;
         let bounced = returned || is_failed(payload);
+        let known = self.sessions.get(&ours).filter(|session| session.theirs == theirs);
+        let session = match known {
+            Some(session) => session.clone(),
+            // What was on its way when the server ended its session comes back after that.
+            None if bounced => SessionIds { ours, domain: domain?.to_owned(), theirs: theirs.to_owned() },
+            None => return None,
+        };
         let stanza = unmark(payload.clone());
         Some(if bounced {
             ControlEvent::Bounced { session, stanza }

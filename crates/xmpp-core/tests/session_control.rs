@@ -69,6 +69,7 @@ fn what_the_link_brings() {
         ("bounced", message("sc:c2s='1' sc:sm='f48c' failed='1'", ""), ControlEvent::Bounced { session: own(1), stanza: hi() }),
         ("bounced, in its namespace", message("sc:c2s='1' sc:sm='f48c' sc:failed='1'", ""), ControlEvent::Bounced { session: own(1), stanza: hi() }),
         ("could not be routed", message("sc:c2s='1' sc:sm='f48c'", " type='error'"), ControlEvent::Bounced { session: own(1), stanza: hi() }),
+        ("bounced, of a session that has ended here", message("sc:c2s='9' sc:sm='f48c' failed='1'", ""), ControlEvent::Bounced { session: SessionIds { ours: 9, domain: "lab.example".into(), theirs: "f48c".into() }, stanza: hi() }),
         ("ended", verb("sc:c2s='1' sc:sm='f48c' action='ended'"), ControlEvent::Ended { session: own(1) }),
         ("nothing to end", verb("sc:c2s='1' sc:sm='f48c' action='end' sc:failed='1'"), ControlEvent::Ended { session: own(1) }),
         ("replaced", verb("sc:c2s='1' sc:sm='f48c' action='replaced'"), ControlEvent::Replaced { session: own(1) }),

@@ -451,9 +451,7 @@ impl Link {
                 }
             }
             ControlEvent::Bounced { session, stanza } => {
-                if let Some(person) = self.by_ids.get(&session.ours).cloned() {
-                    return self.bounced(&person, &session, &stanza, upstream, now);
-                }
+                return self.bounced(&session, &stanza, upstream, now);
             }
             ControlEvent::Started { request, session, jid } => self.started(&request, session, &jid, now),
             ControlEvent::Refused { request } => self.start_refused(&request, now),

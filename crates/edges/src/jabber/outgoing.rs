@@ -163,6 +163,14 @@ impl Outgoing {
             .collect()
     }
 
+    /// A delivery has come back undelivered: that the far side has handled it is no receipt any more. The router
+    /// ends it when it hears of that, and until then its lane waits, so that nothing overtakes it.
+    pub(super) fn came_back(&mut self, derived: &str) {
+        self.written.retain(
+            |_, written| !matches!(written, Written::Delivery(_, written) if written.as_str() == derived),
+        );
+    }
+
     /// The connection is lost: these were never attempted. What was attempted is the router's to settle,
     /// with the fate of the stream.
     pub(super) fn lost(&mut self) -> Vec<(Ticket, PersonId)> {
@@ -256,6 +264,7 @@ mod tests {
         assert_eq!(sheet.0, ["presence", "message1", "message2", "iq"]);
         assert_eq!(wrote.attempts, [(Ticket(3), 5)]);
         assert_eq!(outgoing.acknowledged(2), [(Ticket(1), DerivedId::new("d1"))]);
+        outgoing.came_back("d1");
         assert_eq!(outgoing.acknowledged(4), [(Ticket(2), DerivedId::new("d2"))]);
     }
 

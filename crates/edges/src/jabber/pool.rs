@@ -508,27 +508,23 @@ impl Link {
         self.drive(person, now);
     }
 
-    /// A stanza of ours came back, as one of a session that the server does not know.
-    pub(super) fn bounced(
-        &mut self,
-        person: &PersonId,
-        ids: &SessionIds,
-        stanza: &Element,
-        upstream: Upstream,
-        now: Instant,
-    ) {
+    /// A stanza of ours came back, as one of a session that the server does not know, and that may be over here
+    /// too by now.
+    pub(super) fn bounced(&mut self, ids: &SessionIds, stanza: &Element, upstream: Upstream, now: Instant) {
         let id = stanza.attr("id").unwrap_or_default();
         if stanza.name() != "message" {
             self.lower_barrier(id, now);
             self.intake.push_back(Inbound::Handled(upstream));
             return self.ended(ids, false, now);
         }
-        let Some(mut session) = self.sessions.remove(person) else { return };
-        let own = JabberId::new(session.jid.to_bare().as_str());
+        self.outgoing.came_back(id);
+        let person = self.by_ids.get(&ids.ours).cloned();
+        // The id alone says what it is about, whoever sent it.
+        let (session, own) = (person.clone().unwrap_or(PersonId::new("")), JabberId::new(""));
         let origin = JabberOrigin {
-            session: person.clone(),
+            session,
             form: Form::Direct,
-            from: session.jid.as_str().into(),
+            from: "".into(),
             from_bare: own.clone(),
             to: own,
             stanza: StanzaId::new(id),
@@ -539,12 +535,14 @@ impl Link {
         let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-ended".into() };
         let envelope = Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
         self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));
+        let Some(person) = person else { return };
+        let Some(mut session) = self.sessions.remove(&person) else { return };
         if session.sends() {
             let settled = matches!(session.step, Step::Settled);
-            let ping = self.send_ping(person, &session);
+            let ping = self.send_ping(&person, &session);
             session.go(Step::Doubted { ping, settled }, now);
         }
         self.sessions.insert(person.clone(), session);
-        self.drive(person, now);
+        self.drive(&person, now);
     }
 }

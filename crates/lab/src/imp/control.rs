@@ -82,7 +82,8 @@ impl State {
         };
         if stanza.name() == "message" {
             if self.strikes("imp-replaces-sessions", &bare) {
-                return self.replace(&bare, &resource);
+                self.replace(&bare, &resource);
+                return self.push_control(wire, sc::bounced(ids, stanza));
             }
             if self.strikes("imp-bounces-routes", &bare) {
                 return self.push_control(wire, sc::bounced(ids, stanza));
