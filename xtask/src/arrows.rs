@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("examples", &["xmpp-core", "kms-client", "webex-api", "axl-client", "presence-map", "router"]),
     ("tests", &["router", "store", "edges", "lab"]),
     ("faulty-vfs", &[]),
+    ("fuzz", &["xmpp-core", "kms-client", "webex-api", "axl-client", "presence-map", "router", "edges"]),
     ("xtask", &[]),
 ];
 

@@ -28,6 +28,7 @@ pub(crate) const CHECKS: &[Part] = &[
 pub(crate) const TEST: &[Part] = &[
     Part { name: "build", budget: 8.0, run: build },
     Part { name: "unit", budget: 4.0, run: unit },
+    Part { name: "fuzz", budget: 1.5, run: fuzz },
     Part { name: "alone", budget: 2.0, run: alone },
     Part { name: "lab", budget: 2.0, run: lab },
     Part { name: "examples", budget: 1.0, run: examples },
@@ -40,6 +41,7 @@ pub(crate) const TEST: &[Part] = &[
 /// Too long for every push.
 pub(crate) const NIGHTLY: &[Part] = &[
     Part { name: "aws-lc", budget: 10.0, run: aws_lc },
+    Part { name: "fuzz-long", budget: 55.0, run: fuzz_long },
     Part { name: "kill-long", budget: 60.0, run: kill_long },
 ];
 
@@ -133,9 +135,42 @@ fn unit() -> Result<(), String> {
         "--tests",
         "--exclude",
         "tests",
+        "--exclude",
+        "fuzz",
         "--no-fail-fast",
     ])?;
     cargo(&["test", "--workspace", "--locked", "--doc"])
+}
+
+/// Bad input for every parser and machine: what is kept, and five seconds each of what a seed makes of it.
+fn fuzz() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "fuzz", "--no-fail-fast", "--", "--nocapture"])
+}
+
+/// The same under libFuzzer, which sees the code that an input reaches: five minutes each.
+fn fuzz_long() -> Result<(), String> {
+    let folder = root().join("fuzz/instrumented");
+    let targets = std::fs::read_dir(root().join("fuzz/corpus")).map_err(|e| format!("fuzz/corpus: {e}"))?;
+    for target in targets {
+        let name = target.map_err(|e| format!("fuzz/corpus: {e}"))?.file_name();
+        println!("$ TARGET={} cargo run --release (in fuzz/instrumented)", name.display());
+        let found = folder.join("found").join(&name);
+        std::fs::create_dir_all(&found).map_err(|e| format!("{}: {e}", found.display()))?;
+        // libFuzzer writes new inputs to the first folder and reads the others.
+        let status = Command::new("cargo")
+            .current_dir(&folder)
+            .args(["run", "--release", "--"])
+            .arg(&found)
+            .arg(root().join("fuzz/corpus").join(&name))
+            .arg("-max_total_time=300")
+            .env("TARGET", &name)
+            .status()
+            .map_err(|e| format!("cannot run cargo: {e}"))?;
+        if !status.success() {
+            return Err(format!("{} fails: its input is in fuzz/instrumented", name.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Each published crate by itself, without and with its features: nothing leans on the workspace.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod crash;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod hub;
 pub mod jabber;
 pub mod port;

@@ -18,18 +18,18 @@ const PART: usize = 7_000;
 const OLD: i64 = 5 * 60 * 1000;
 
 /// Whose session brought a stanza.
-pub(super) struct Me<'a> {
+pub(crate) struct Me<'a> {
     /// The person.
-    pub(super) person: &'a PersonId,
+    pub(crate) person: &'a PersonId,
     /// The session's full JID.
-    pub(super) jid: &'a FullJid,
+    pub(crate) jid: &'a FullJid,
     /// Minutes that local time is ahead of UTC, for the time before an old text.
-    pub(super) utc_offset: i32,
+    pub(crate) utc_offset: i32,
 }
 
 /// What a stanza means.
 #[derive(Debug)]
-pub(super) enum Reading {
+pub(crate) enum Reading {
     /// To be handed to the hub.
     Inbound(Box<Inbound>),
     /// The answer to a request of ours, by its id; an error answers as well as a result.
@@ -53,7 +53,7 @@ pub(super) enum Reading {
 }
 
 /// Reads one stanza, the `n`th of its stream as `upstream` says.
-pub(super) fn read(stanza: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Reading {
+pub(crate) fn read(stanza: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Reading {
     match stanza.name() {
         "message" => message(stanza, me, upstream, now),
         "presence" => presence(stanza, me),

@@ -14,7 +14,7 @@ mod board;
 mod config;
 mod delivery;
 mod dial;
-mod intake;
+pub(crate) mod intake;
 mod kept;
 mod link;
 mod ns;

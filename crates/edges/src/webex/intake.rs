@@ -9,15 +9,15 @@ use webex_api::{KmsUri, Timestamp};
 
 /// Where an activity was read.
 #[derive(Clone, Debug)]
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     /// On whose socket, or in whose listing.
-    pub socket: &'a PersonId,
+    pub(crate) socket: &'a PersonId,
     /// How it came.
-    pub via: Via,
+    pub(crate) via: Via,
     /// When, by our clock.
-    pub arrived: Time,
+    pub(crate) arrived: Time,
     /// When, by the cloud's clock: for what the cloud put no time on.
-    pub cloud: Time,
+    pub(crate) cloud: Time,
 }
 
 pub(super) fn person(id: &webex_api::PersonId) -> PersonId {
@@ -31,7 +31,7 @@ pub(super) fn time(moment: Timestamp) -> Time {
 impl Reading<'_> {
     /// What the activity is to the router; the error says why it is nothing to it. `within` is the
     /// conversation that was listed, for what a listing leaves out of its activities.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         activity: &Activity,
         within: Option<&Conversation>,

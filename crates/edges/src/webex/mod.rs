@@ -15,7 +15,7 @@ mod conversations;
 mod delivery;
 mod device;
 mod http;
-mod intake;
+pub(crate) mod intake;
 mod keys;
 mod mercury;
 mod people;
