@@ -28,6 +28,7 @@ use crate::outbox::{Change, EntryState, Lane, Loaded};
 use crate::presence::PresenceBook;
 use crate::probe::Causes;
 use crate::rate::Rates;
+use crate::revise::forget_marks;
 use crate::tag::Tagger;
 use crate::timers::{Timer, Timers};
 use crate::times::Times;
@@ -353,7 +354,10 @@ impl Router {
             let kept = self.delivered.oldest().unwrap_or(before);
             self.outgoing.later(Change::Erase(kept.min(before)));
         }
+        self.rates.forget(now);
         if self.delivered.expire_due(now) {
+            // What is that old is not found any more, so no mark can be about it (rule 22).
+            forget_marks(&mut self.marked, now.before(times.retention));
             self.outgoing.later(Change::Expire(now.before(times.retention)));
         }
         self.timers.set(Timer::Housekeeping, now.after(HOUSEKEEPING));

@@ -29,6 +29,11 @@ impl Rates {
         empty.since(now) > burst.saturating_sub(1).saturating_mul(each)
     }
 
+    /// Forgets the buckets that are empty.
+    pub(crate) fn forget(&mut self, now: Time) {
+        self.empty_at.retain(|_, empty| *empty > now);
+    }
+
     /// Counts one message; repeats are not counted.
     pub(crate) fn count(&mut self, person: &PersonId, now: Time) {
         if let Some((_, each)) = self.limit {
@@ -53,5 +58,9 @@ mod tests {
         assert!(rates.exceeded(&ann, Time(999)));
         assert!(!rates.exceeded(&ann, Time(1000)));
         assert!(!rates.exceeded(&PersonId::new("bob"), Time(0)));
+        rates.forget(Time(2_999));
+        assert!(rates.exceeded(&ann, Time(0)), "it still counts");
+        rates.forget(Time(3_000));
+        assert!(rates.empty_at.is_empty(), "nobody is remembered for ever");
     }
 }

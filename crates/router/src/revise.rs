@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::{ActivityId, EntryId, PersonId, SourceId, Time};
 use crate::machine::Router;
-use crate::outbox::{Change, EntryKind, EntryState, EntrySummary, Input, TargetRef};
+use crate::outbox::{Change, EntryKind, EntryState, EntrySummary, Input, Lane, TargetRef};
 
 /// How many marks of our own are kept in mind until they come back.
 const OWN_MARKS: usize = 1024;
@@ -20,6 +20,11 @@ struct Standing {
     shown: bool,
     /// Its parts that can still be taken back, with their places where they have one.
     waiting: Vec<EntryId>,
+}
+
+/// Forgets how far people have read what is older than this.
+pub(crate) fn forget_marks(marked: &mut BTreeMap<(Lane, PersonId), Time>, before: Time) {
+    marked.retain(|_, about| *about >= before);
 }
 
 impl Router {
@@ -149,5 +154,19 @@ impl Router {
         let Some(TargetRef::Activity(activity)) = &input.target else { return false };
         let is = |(reader, marked): &(PersonId, ActivityId)| *reader == input.sender && marked == activity;
         self.own_marks.iter().any(is)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConversationId;
+
+    #[test]
+    fn marks_about_what_is_forgotten_are_forgotten() {
+        let reader = |n: &str| (Lane::ToJabber(ConversationId::new("c")), PersonId::new(n));
+        let mut marked = BTreeMap::from([(reader("ann"), Time(99)), (reader("bob"), Time(100))]);
+        forget_marks(&mut marked, Time(100));
+        assert_eq!(marked.into_keys().collect::<Vec<_>>(), [reader("bob")]);
     }
 }

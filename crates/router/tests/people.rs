@@ -158,6 +158,11 @@ fn a_restart_remembers_who_was_asleep() {
     rig.restart();
     assert_eq!(rig.wanted("ann"), Some(&Wanted::Closed));
     assert_eq!(rig.wanted("bob"), Some(&shows(Show::Available, "@ Webex")), "of whom nothing is known");
+    // Who was known to hide is not shown as available before the first answer.
+    observe(&mut rig, Status::Hidden, hours(100));
+    rig.pass(seconds(1));
+    rig.restart();
+    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kms_client::client::{Client, Event, RequestError, RequestId};
 use kms_client::jose::jwe::ContentKey;
 use kms_client::message::{Asker, Bearer, Request, Response};
 use kms_client::uri::{ClusterUri, KeyUri};
-use router::ids::PersonId;
+use router::ids::{ConversationId, PersonId};
 use router::inbound::Cause;
 use rustls::pki_types::UnixTime;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +22,7 @@ use webex_api::{KmsUri, Url};
 use super::Shared;
 use crate::jabber::OpenError;
 use crate::probe::causes;
-use crate::webex::CloudError;
+use crate::webex::{CloudError, PATIENCE};
 
 /// Where an answer goes. Nobody may be waiting there any more.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, OpenError>>;
@@ -46,6 +46,15 @@ enum Waiting {
 }
 
 impl Waiting {
+    /// What was asked for.
+    fn name(&self) -> Box<str> {
+        match self {
+            Self::Key(uri, _) => uri.to_string().into(),
+            Self::NewKey(_) => "a new key".into(),
+            Self::Wrap(_) => "a request for another service".into(),
+        }
+    }
+
     fn fail(self, error: &OpenError) {
         // Who stopped waiting needs no answer.
         match self {
@@ -63,6 +72,9 @@ impl Waiting {
 /// A post of messages on its way.
 type Post = BoxFuture<'static, Result<(), CloudError>>;
 
+/// The refusals of more keys than this are not counted.
+const MOST_REFUSED: usize = 1_000;
+
 /// The task's state.
 pub(super) struct Device {
     person: PersonId,
@@ -74,12 +86,14 @@ pub(super) struct Device {
     token: Option<AccessToken>,
     waiting: BTreeMap<RequestId, Waiting>,
     fetching: BTreeMap<KeyUri, RequestId>,
+    /// How often what was asked for has been refused in a row, by the name of the key, or of the question.
+    refusals: BTreeMap<Box<str>, u32>,
 }
 
 impl Device {
     pub(super) fn new(person: PersonId, address: Url, shared: Arc<Shared>) -> Self {
-        let (waiting, fetching) = (BTreeMap::new(), BTreeMap::new());
-        Self { person, address, shared, client: None, token: None, waiting, fetching }
+        let (waiting, fetching, refusals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { person, address, shared, client: None, token: None, waiting, fetching, refusals }
     }
 
     /// Runs until the vault lets go of the other ends.
@@ -254,7 +268,7 @@ impl Device {
                         Ok(response) => self.arrived(waiting, *response),
                         Err(error) => {
                             silent |= error == RequestError::Silent;
-                            let error = self.judge(error).await;
+                            let error = self.judge(waiting.name(), error).await;
                             waiting.fail(&error);
                         }
                     }
@@ -267,7 +281,8 @@ impl Device {
     }
 
     /// Keeps the key that came and hands it to all who wait for it.
-    fn arrived(&self, waiting: Waiting, mut response: Response) {
+    fn arrived(&mut self, waiting: Waiting, mut response: Response) {
+        self.refusals.remove(&waiting.name());
         match waiting {
             Waiting::Key(uri, answers) => {
                 let key = response.key.expect("the client takes no answer without the key").jwk.0.k;
@@ -286,8 +301,9 @@ impl Device {
         }
     }
 
-    /// What becomes of a message whose key was not to be had. Only what is said about this very key ends it for good.
-    async fn judge(&mut self, error: RequestError) -> OpenError {
+    /// What becomes of a message whose key was not to be had. Only what is said again and again about this very key
+    /// ends it for good.
+    async fn judge(&mut self, name: Box<str>, error: RequestError) -> OpenError {
         match error {
             RequestError::ExchangeRefused { status: 401 | 403, .. }
             | RequestError::Refused { status: 401, .. } => {
@@ -297,6 +313,16 @@ impl Device {
                 OpenError::Later(Cause::Token(self.person.clone()))
             }
             RequestError::Refused { status: status @ (400 | 403..=407 | 409..=428), error_code, .. } => {
+                if self.refusals.len() == MOST_REFUSED && !self.refusals.contains_key(&name) {
+                    self.refusals.pop_first();
+                }
+                let times = self.refusals.entry(name.clone()).or_insert(0);
+                *times += 1;
+                if *times < PATIENCE {
+                    // In the way of this key alone.
+                    return OpenError::Later(Cause::Conversation(ConversationId::new(name)));
+                }
+                self.refusals.remove(&name);
                 let code = error_code.map(|code| format!(", error code {code}")).unwrap_or_default();
                 OpenError::Wedged(format!("key service refused: status {status}{code}").into())
             }

@@ -22,7 +22,7 @@ use kms_client::message::{Key, OctKey, Resource};
 use kms_client::responder::{Incoming, Responder, StaticKey};
 use kms_client::trust::Trust;
 use kms_client::uri::{ClusterUri, EphemeralUri, KeyUri, ResourceUri};
-use router::ids::{PersonId, Time};
+use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::Cause;
 use router::times::Times;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -414,10 +414,10 @@ async fn an_ephemeral_key_outlives_a_socket_but_not_a_device() {
 #[tokio::test(start_paused = true)]
 async fn what_the_key_service_refuses_has_its_fate() {
     for (status, fate) in [
-        (400, wedged("key service refused: status 400")),
-        (403, wedged("key service refused: status 403")),
-        (404, wedged("key service refused: status 404")),
-        (405, wedged("key service refused: status 405")),
+        (400, later(Cause::Conversation(ConversationId::new(KEY)))),
+        (403, later(Cause::Conversation(ConversationId::new(KEY)))),
+        (404, later(Cause::Conversation(ConversationId::new(KEY)))),
+        (405, later(Cause::Conversation(ConversationId::new(KEY)))),
         (401, later(Cause::Token(alice()))),
         (408, later(Cause::Kms)),
         (429, later(Cause::Kms)),
@@ -431,6 +431,20 @@ async fn what_the_key_service_refuses_has_its_fate() {
         assert_eq!(world.open(&alice()).await, hello(), "{status}: a refusal is not kept");
         assert_eq!(world.state().tokens, if status == 401 { 2 } else { 1 });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_given_up_when_it_was_refused_often() {
+    let world = World::new();
+    world.state().refuse = Some(403);
+    for _ in 0..4 {
+        assert_eq!(world.open(&alice()).await, later(Cause::Conversation(ConversationId::new(KEY))));
+    }
+    assert_eq!(world.open(&alice()).await, wedged("key service refused: status 403"));
+    // Counted anew: for one message more and for another, the service may have come to its senses.
+    assert_eq!(world.open(&alice()).await, later(Cause::Conversation(ConversationId::new(KEY))));
+    world.state().refuse = None;
+    assert_eq!(world.open(&alice()).await, hello());
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,11 +43,13 @@ const REACH: Duration = Duration::from_secs(72 * 60 * 60);
 
 /// Why a listing could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-enum ListError {
+pub(super) enum ListError {
     #[error(transparent)]
     Cloud(#[from] CloudError),
     #[error("the listing does not end")]
     Endless,
+    #[error("more activities have one time than a page can hold")]
+    Crowded,
     /// A conversation that is listed and may not be read.
     #[error("{conversation} is listed, but not to be read")]
     Closed {
@@ -200,12 +202,15 @@ async fn take(side: &Side, inbound: Inbound) -> Result<(), ListError> {
 }
 
 /// Every activity of a conversation since a moment, oldest first, whichever way the cloud lists them.
+///
+/// # Errors
+/// The cloud does not tell, or there may be more than it can be asked for.
 pub(super) async fn all(
     side: &Side,
     me: &PersonId,
     conversation: &Url,
     since: Time,
-) -> Result<Vec<Activity>, CloudError> {
+) -> Result<Vec<Activity>, ListError> {
     let mut found: BTreeMap<(Time, String), Activity> = BTreeMap::new();
     let (mut from, mut to, mut limit) = (since, None, PAGE);
     for _ in 0..MOST_PAGES {
@@ -226,22 +231,28 @@ pub(super) async fn all(
             let Some(published) = activity.published else { continue };
             found.insert((time(published), activity.id.to_string()), activity);
         }
-        let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else { break };
+        let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else {
+            return Ok(found.into_values().collect());
+        };
         let more = page.entries >= usize::try_from(limit).unwrap_or(usize::MAX);
         let news = found.len() > before;
         // A full page is followed from its last time itself, since more may share it. The cloud may give
         // fewer than asked for: then it is only the absence of news that ends a listing.
         let crowded = page.entries > 1 && first == last;
+        if more && crowded && limit == LARGEST_PAGE {
+            // There is no way to ask for the rest, and a cursor that moved on would lose it.
+            return Err(ListError::Crowded);
+        }
         if (crowded || !news && more) && limit < LARGEST_PAGE {
             // Perhaps more entries share one time than fit into a page.
             limit = (limit * 2).min(LARGEST_PAGE);
         } else if !news {
-            break;
+            return Ok(found.into_values().collect());
         } else if first > last {
             to = Some(last);
         } else {
             from = last;
         }
     }
-    Ok(found.into_values().collect())
+    Err(ListError::Endless)
 }

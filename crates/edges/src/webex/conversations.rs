@@ -1,6 +1,5 @@
 //! Conversations that we know, and the one of a pair: found, or made empty and read again.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use router::ids::{ConversationId, PersonId};
@@ -9,6 +8,7 @@ use webex_api::activity::Target;
 use webex_api::conversation::{Conversation, Create, FindDirect, Get};
 use webex_api::{KmsUri, Url};
 
+use super::aged::Aged;
 use super::http::{Cloud, CloudError};
 use super::intake::person;
 use super::keys::Keys;
@@ -34,13 +34,19 @@ pub(super) struct Conversations {
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
-    direct: BTreeMap<(PersonId, PersonId), Arc<Direct>>,
+    direct: Aged<(PersonId, PersonId), Arc<Direct>>,
     /// Who takes part, by address.
-    members: BTreeMap<ConversationId, Arc<[PersonId]>>,
+    members: Aged<ConversationId, Arc<[PersonId]>>,
     /// Addresses by the bare ids that typing events name.
-    addresses: BTreeMap<Box<str>, Url>,
+    addresses: Aged<Box<str>, Url>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { direct: Aged::new(MOST), members: Aged::new(MOST), addresses: Aged::new(MOST) }
+    }
 }
 
 /// More is not remembered: a pair takes a few hundred bytes.
@@ -48,13 +54,6 @@ const MOST: usize = 50_000;
 
 fn pair(a: &PersonId, b: &PersonId) -> (PersonId, PersonId) {
     if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) }
-}
-
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) {
-    map.insert(key, value);
-    if map.len() > MOST {
-        map.pop_first();
-    }
 }
 
 impl Conversations {
@@ -66,8 +65,8 @@ impl Conversations {
     pub(super) fn saw(&self, conversation: &Conversation) {
         let Some(url) = &conversation.url else { return };
         let mut known = self.known();
-        if !known.addresses.contains_key(conversation.id.as_str()) {
-            put(&mut known.addresses, conversation.id.as_str().into(), url.clone());
+        if known.addresses.get(conversation.id.as_str()).is_none() {
+            known.addresses.insert(conversation.id.as_str().into(), url.clone());
         }
     }
 
@@ -91,7 +90,7 @@ impl Conversations {
         let key = found.default_activity_encryption_key_url.clone();
         let key = key.or_else(|| found.encryption_key_url.clone())?;
         let direct = Arc::new(Direct { target: found.target()?, key });
-        put(&mut self.known().direct, pair(a, b), Arc::clone(&direct));
+        self.known().direct.insert(pair(a, b), Arc::clone(&direct));
         Some(direct)
     }
 
@@ -161,7 +160,7 @@ impl Conversations {
             found.participants().iter().filter_map(|one| one.id.as_ref()).map(person).collect();
         // Those of a conversation of two never change; others are asked again.
         if found.is_direct() {
-            put(&mut self.known().members, conversation.clone(), Arc::clone(&members));
+            self.known().members.insert(conversation.clone(), Arc::clone(&members));
         }
         Ok(members)
     }

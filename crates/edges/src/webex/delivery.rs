@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use router::directory::Person;
 use router::envelope::{Body, Link};
-use router::ids::{ActivityId, ConversationId, PersonId, Time};
+use router::ids::{ActivityId, ConversationId, DerivedId, PersonId, Time};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::{Hint, MaybeSent};
 use router::outbox::{Entry, EntryKind, EntrySummary};
@@ -14,11 +14,11 @@ use webex_api::activity::{Action, Activity, Comment, Object, Post, Target, Text,
 use webex_api::typing::{self, Typing};
 use webex_api::{Fate, Url};
 
-use super::catch_up;
+use super::catch_up::{self, ListError};
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
 use super::intake::{person, time};
-use super::{Side, locked, relay};
+use super::{PATIENCE, Side, locked, relay};
 use crate::jabber::OpenError;
 use crate::port::Delivery;
 
@@ -121,7 +121,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             }
         }
         let comment = Comment { display_name: Text::new(jwe), content: None, key: direct.key.clone() };
-        match post(side, entry, &pair.actor, &direct.target, Action::Comment(comment), until).await {
+        match post(side, &entry.derived, &pair.actor, &direct.target, Action::Comment(comment), until).await {
             Ok(activity) => {
                 return Outcome::Delivered(Link::Activity(
                     ActivityId::new(activity.id.as_str()),
@@ -129,12 +129,15 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
                 ));
             }
             Err(Refusal::Outcome(outcome)) => return outcome,
-            Err(Refusal::ReadAgain(_)) if !last => {
+            Err(again) => {
                 side.conversations.forget(&pair.sender.id, &pair.recipient);
-            }
-            Err(Refusal::ReadAgain(outcome)) => {
-                side.conversations.forget(&pair.sender.id, &pair.recipient);
-                return outcome;
+                match again {
+                    _ if !last => {}
+                    Refusal::Refused(conversation, status) => {
+                        return refused(side, entry, conversation, status);
+                    }
+                    Refusal::ReadAgain(outcome) | Refusal::Outcome(outcome) => return outcome,
+                }
             }
         }
     }
@@ -160,7 +163,8 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
     let _permit = side.questions.acquire().await.expect("the semaphore is never closed");
-    let listed = catch_up::all(side, asker, &url, since).await.map_err(|error| later(&error))?;
+    let listed =
+        catch_up::all(side, asker, &url, since).await.map_err(|error| not_listed(&error, &address))?;
     let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), address.clone());
     if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry, &pair.actor)) {
         return Ok(Some(link(activity)));
@@ -221,15 +225,17 @@ async fn prepare(
 }
 
 /// Why a POST was not carried out.
-enum Refusal {
+pub(super) enum Refusal {
     Outcome(Outcome),
     /// What we know of the conversation may be out of date; if it is not, this comes of it.
     ReadAgain(Outcome),
+    /// It was refused with this status; what we know of the conversation may be out of date.
+    Refused(ConversationId, u16),
 }
 
-async fn post(
+pub(super) async fn post(
     side: &Side,
-    entry: &Entry,
+    id: &DerivedId,
     actor: &PersonId,
     target: &Target,
     action: Action,
@@ -239,7 +245,7 @@ async fn post(
     let post = Post {
         target: target.clone(),
         actor: actor.as_str().parse().map_err(unusable)?,
-        client_temp_id: entry.derived.as_str().parse().map_err(unusable)?,
+        client_temp_id: id.as_str().parse().map_err(unusable)?,
         action,
     };
     let sent = timeout_at(until.max(Instant::now() + side.times.delivery), side.cloud.send_as(actor, post));
@@ -258,7 +264,7 @@ async fn post(
             }
             // Something is there already: perhaps this very post.
             (_, Some(409)) => Refusal::Outcome(Outcome::Unknown),
-            (Fate::Refused, Some(status)) => Refusal::ReadAgain(refused(side, entry, conversation, status)),
+            (Fate::Refused, Some(status)) => Refusal::Refused(conversation, status),
             _ => Refusal::Outcome(later(&error)),
         }
     })
@@ -278,8 +284,9 @@ async fn mark(side: &Side, entry: &Entry, target: &[EntrySummary]) -> Outcome {
         return Outcome::Wedged("the activity has no usable name".into());
     };
     let until = Instant::now() + side.times.delivery;
-    match post(side, entry, &entry.carrier, &target, Action::Acknowledge { id }, until).await {
+    match post(side, &entry.derived, &entry.carrier, &target, Action::Acknowledge { id }, until).await {
         Ok(_) => Outcome::Delivered(Link::Activity(activity, conversation)),
+        Err(Refusal::Refused(conversation, status)) => refused(side, entry, conversation, status),
         Err(Refusal::ReadAgain(outcome) | Refusal::Outcome(outcome)) => outcome,
     }
 }
@@ -330,6 +337,13 @@ fn later(error: &CloudError) -> Outcome {
     Outcome::Later { cause, after }
 }
 
+fn not_listed(error: &ListError, conversation: &ConversationId) -> Outcome {
+    match error {
+        ListError::Cloud(error) => later(error),
+        _ => Outcome::Later { cause: Cause::Conversation(conversation.clone()), after: None },
+    }
+}
+
 fn not_found(side: &Side, entry: &Entry, pair: &Pair, error: FindError) -> Outcome {
     match error {
         FindError::Cloud(error) => match error.api().and_then(webex_api::ApiError::status) {
@@ -343,7 +357,7 @@ fn not_found(side: &Side, entry: &Entry, pair: &Pair, error: FindError) -> Outco
     }
 }
 
-/// A refusal is final; but clouds are many machines, and one of them may be wrong for a while.
+/// A refusal is final, once it was repeated.
 fn refused(side: &Side, entry: &Entry, conversation: ConversationId, status: u16) -> Outcome {
     let mut refusals = locked(&side.refusals);
     let times = refusals.entry(entry.id).or_insert(0);
@@ -353,9 +367,6 @@ fn refused(side: &Side, entry: &Entry, conversation: ConversationId, status: u16
     }
     Outcome::Wedged(format!("the conversation service answered {status}").into())
 }
-
-/// So often a delivery may be refused before that is believed.
-const PATIENCE: u32 = 5;
 
 fn not_sealed(error: OpenError) -> Outcome {
     match error {

@@ -68,6 +68,7 @@ struct Owed {
 }
 
 /// A person of whom nothing was heard for so long is listed, in case the cloud forgot to tell.
+/// Scaled.
 const QUIET: Duration = Duration::from_secs(60 * 60);
 /// A socket that lived so long was a success.
 const PROVEN: Duration = Duration::from_secs(30);
@@ -193,7 +194,7 @@ impl Line {
             self.take(output, &mut socket);
         }
         loop {
-            let quiet = tokio::time::sleep_until(self.heard + QUIET);
+            let quiet = tokio::time::sleep_until(self.heard + self.side.scale().of(QUIET));
             tokio::select! {
                 biased;
                 taken = self.taken.recv() => match taken {

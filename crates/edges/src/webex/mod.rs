@@ -10,6 +10,7 @@
 //! A line never waits for anything but its socket (rule 13): what it cannot hand over it drops and reads
 //! again from a listing. Deliveries wait for keys and answers, each by itself and not for long (rule 14).
 
+mod aged;
 mod catch_up;
 mod conversations;
 mod delivery;
@@ -193,10 +194,6 @@ impl Side {
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
-    }
-
-    fn any_attached(&self) -> Option<PersonId> {
-        locked(&self.attached).first().cloned()
     }
 }
 
@@ -429,6 +426,10 @@ async fn renew(side: Arc<Side>) {
         side.cloud.renew_tokens().await;
     }
 }
+
+/// So often the cloud may refuse something before that is believed: it is many machines, and one of them may be wrong
+/// for a while.
+pub(crate) const PATIENCE: u32 = 5;
 
 /// Hints above this many tasks are dropped.
 const MOST_TASKS: usize = 1_024;

@@ -94,6 +94,9 @@ pub enum PeopleError {
     /// IM and Presence did not tell.
     #[error("JIDs cannot be read")]
     Jids(#[source] JidsError),
+    /// The cloud names one more page for ever.
+    #[error("the pages of people do not end")]
+    Endless,
     /// Everybody would count as disabled.
     #[error("no licence of anybody is told: webex.admin_token_file needs the token of a full administrator")]
     NoLicences,
@@ -106,6 +109,8 @@ pub enum PeopleError {
 
 /// The cloud's page size for people.
 const PAGE: u32 = 100;
+/// More pages than this are no organization.
+const MOST_PAGES: usize = 2_000;
 /// Particular people in one question.
 const BY_ID: usize = 85;
 /// Addresses in one question.
@@ -151,7 +156,7 @@ pub async fn read_people(cloud: &Cloud, config: &PeopleConfig) -> Result<Vec<Per
 /// # Errors
 /// The cloud did not tell.
 pub async fn read_organization(cloud: &Cloud, admin: &AccessToken) -> Result<Vec<Person>, PeopleError> {
-    Ok(everybody(cloud, &Directory::default(), admin).await?)
+    everybody(cloud, &Directory::default(), admin).await
 }
 
 /// One complete reading.
@@ -179,10 +184,19 @@ pub(super) async fn read(
 
 /// All pages, and then by id those whom we know and who were on none: only what is said of a person
 /// disables the person (rule 16).
-async fn everybody(cloud: &Cloud, known: &Directory, admin: &AccessToken) -> Result<Vec<Person>, CloudError> {
+async fn everybody(
+    cloud: &Cloud,
+    known: &Directory,
+    admin: &AccessToken,
+) -> Result<Vec<Person>, PeopleError> {
     let mut people: Vec<Person> = Vec::new();
     let mut next = Some(List::First { max: PAGE });
+    let mut pages = 0;
     while let Some(question) = next.take() {
+        pages += 1;
+        if pages > MOST_PAGES {
+            return Err(PeopleError::Endless);
+        }
         let page = cloud.send(question, Some(admin)).await?;
         if page.unreadable > 0 {
             tracing::warn!(count = page.unreadable, "people that cannot be read");

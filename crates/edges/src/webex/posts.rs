@@ -1,12 +1,12 @@
 //! What was posted, as far as we saw it: a tombstone in a listing no longer says what it was.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use router::envelope::{Envelope, Kind, Origin};
 use router::outbox::Entry;
 use webex_api::ActivityId;
 
+use super::aged::Aged;
 use super::locked;
 
 /// By what a post of ours is known.
@@ -17,28 +17,14 @@ struct Mark {
 }
 
 /// Posts that came by sockets and listings, by their ids; the oldest are forgotten at will.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Posts {
-    seen: Mutex<Seen>,
+    seen: Mutex<Aged<Box<str>, Mark>>,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    marks: BTreeMap<Box<str>, Mark>,
-    /// The ids as they came.
-    order: VecDeque<Box<str>>,
-}
-
-impl Seen {
-    fn remember(&mut self, id: &str, mark: Mark) {
-        if self.marks.insert(id.into(), mark).is_none() {
-            self.order.push_back(id.into());
-        }
-        if self.order.len() > MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.marks.remove(&oldest);
-        }
+impl Default for Posts {
+    fn default() -> Self {
+        Self { seen: Mutex::new(Aged::new(MOST)) }
     }
 }
 
@@ -50,33 +36,15 @@ impl Posts {
     pub(super) fn saw(&self, envelope: &Envelope) {
         let (Origin::Webex(origin), Kind::Text) = (&envelope.origin, &envelope.kind) else { return };
         let mark = Mark { client_temp_id: origin.client_temp_id.clone(), iv: origin.iv };
-        locked(&self.seen).remember(origin.activity.as_str(), mark);
+        locked(&self.seen).insert(origin.activity.as_str().into(), mark);
     }
 
     /// Whether this activity was seen, and was something other than this entry.
     pub(super) fn is_other(&self, activity: &ActivityId, entry: &Entry) -> bool {
-        locked(&self.seen).marks.get(activity.as_str()).is_some_and(|mark| {
+        locked(&self.seen).get(activity.as_str()).is_some_and(|mark| {
             let by_id = mark.client_temp_id.as_deref() == Some(entry.derived.as_str());
             let by_iv = entry.iv.is_some() && mark.iv == entry.iv;
             !by_id && !by_iv
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_is_forgotten_whatever_its_name() {
-        let mut seen = Seen::default();
-        let mark = || Mark { client_temp_id: None, iv: None };
-        seen.remember("z", mark());
-        for n in 0..MOST {
-            seen.remember(&format!("m{n}"), mark());
-        }
-        seen.remember("a", mark());
-        assert_eq!(seen.marks.len(), MOST);
-        assert!(seen.marks.contains_key("a") && !seen.marks.contains_key("z"));
     }
 }

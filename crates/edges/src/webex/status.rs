@@ -1,5 +1,6 @@
 //! Presence of everybody who is served: read every ten minutes in batches, and followed in between.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use router::inbound::{Inbound, Observation};
 use tokio::time::Instant;
 use webex_api::presence::{List, MAX_SUBJECTS, Presence, Status, Subscribe};
 
-use super::Side;
 use super::http::CloudError;
 use super::intake::{person, time};
+use super::{Side, locked};
 use crate::probe::causes;
 
 /// How presence is watched.
@@ -54,7 +55,8 @@ pub(super) fn observation(presence: &Presence, side: &Side) -> Observation {
 
 /// Reads everybody's presence again and again, spread over the time of a poll.
 pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
-    let mut read: std::collections::BTreeMap<PersonId, Instant> = std::collections::BTreeMap::new();
+    let mut read: BTreeMap<PersonId, Instant> = BTreeMap::new();
+    let mut failed: BTreeSet<PersonId> = BTreeSet::new();
     loop {
         let served = side.served();
         read.retain(|person, _| served.contains(person));
@@ -62,16 +64,11 @@ pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
         let mut due: Vec<PersonId> =
             served.into_iter().filter(|person| read.get(person).is_none_or(|at| *at <= now)).collect();
         due.truncate(MAX_SUBJECTS);
-        let Some(asker) =
-            due.iter().find(|person| side.is_attached(person)).cloned().or_else(|| side.any_attached())
-        else {
+        let asker = asker(&locked(&side.attached), &due, &mut failed);
+        let Some(asker) = asker.filter(|_| !due.is_empty()) else {
             tokio::time::sleep(side.scale().of(LOOK)).await;
             continue;
         };
-        if due.is_empty() {
-            tokio::time::sleep(side.scale().of(LOOK)).await;
-            continue;
-        }
         match batch(&side, &asker, &due, config).await {
             Ok(seen) => {
                 if !side.hub.take(Inbound::Statuses(seen)).await {
@@ -87,12 +84,29 @@ pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
                 tracing::warn!(error = causes(&error), "presence not read");
                 let wait = match error {
                     CloudError::Limited { after, .. } => after,
-                    _ => side.scale().of(Duration::from_secs(10)),
+                    _ => {
+                        failed.insert(asker);
+                        side.scale().of(Duration::from_secs(10))
+                    }
                 };
                 tokio::time::sleep(side.generator.jittered(wait)).await;
             }
         }
     }
+}
+
+/// As whom is asked: one of those in question if possible, and nobody whose questions failed before, unless all
+/// have.
+fn asker(
+    attached: &BTreeSet<PersonId>,
+    due: &[PersonId],
+    failed: &mut BTreeSet<PersonId>,
+) -> Option<PersonId> {
+    if attached.is_subset(failed) {
+        failed.clear();
+    }
+    let fit = |person: &&PersonId| attached.contains(*person) && !failed.contains(*person);
+    due.iter().find(fit).or_else(|| attached.iter().find(fit)).cloned()
 }
 
 /// One question about at most fifty people.
@@ -125,4 +139,24 @@ async fn batch(
         seen.extend(told.iter().map(|presence| observation(presence, side)));
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_failed_does_not_ask_again_before_all_others() {
+        let people: Vec<PersonId> = ["ann", "bob", "eve"].map(PersonId::new).into();
+        let attached: BTreeSet<PersonId> = people.iter().cloned().collect();
+        let (mut failed, due) = (BTreeSet::new(), &people[1..]);
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            let next = asker(&attached, due, &mut failed).unwrap();
+            asked.push(next.to_string());
+            failed.insert(next);
+        }
+        assert_eq!(asked, ["bob", "eve", "ann", "bob"]);
+        assert_eq!(asker(&BTreeSet::new(), due, &mut failed), None, "nobody can ask");
+    }
 }

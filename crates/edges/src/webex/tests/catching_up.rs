@@ -136,6 +136,21 @@ async fn pages_are_walked_whichever_way_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_that_may_lack_something_moves_no_cursor() {
+    let names: Vec<String> = (0..1_100).map(|n| format!("{n:04}")).collect();
+    let activities: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), START - 40_000)).collect();
+    let listing = Listing::of(&activities, false, 100);
+    let mut world = listing.world(4_096, WebexKept::default());
+    let mut peer = world.socket().await;
+    peer.waits(Duration::from_secs(120)).await;
+    let largest = world.asked("limit=1000");
+    assert!(largest.len() > 1, "it is tried again: {largest:?}");
+    while let Ok(told) = world.intake.try_recv() {
+        assert!(!matches!(told, Inbound::CaughtUp(..)), "what is above a thousand would be lost");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_stored_cursor_is_where_a_run_goes_on() {
     let listing = Listing::of(&[("old", START - 50_000), ("new", START - 20_000)], false, 100);
     let kept =

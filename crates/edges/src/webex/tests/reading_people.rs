@@ -50,12 +50,18 @@ async fn reading_with(
         person
     };
     let items = json!([person(ALICE, "alice", &licences[0]), person(BOB, "bob", &licences[1])]);
+    let endless = licences[0] == json!(["endless"]);
     let sky = Sky::new(move |_, address, _| {
         if address.contains("catalog") {
             let links = json!({"conversation": BASE, "hydra": "http://cloud.example/hydra"});
             return Some((200, json!({"serviceLinks": links})));
         }
-        address.contains("/people").then(|| (200, json!({"items": items})))
+        let next = || json!("http://cloud.example/hydra/people?cursor=again");
+        address.contains("/people").then(|| {
+            let page =
+                if endless { json!({"items": items, "next": next()}) } else { json!({"items": items}) };
+            (200, page)
+        })
     });
     let config = PeopleConfig {
         source: Source::Licences {
@@ -122,4 +128,11 @@ async fn who_is_homed_elsewhere_or_in_another_group_is_known_and_not_served() {
         BTreeMap::from([("alice@corp.example".into(), Account { home: None, ..account("alice") })]);
     let error = reading_with(held(), everywhere, none, &known).await.unwrap_err();
     assert!(matches!(error, PeopleError::NoJids), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_without_an_end_are_no_directory() {
+    let held = json!(["endless"]);
+    let error = reading([held.clone(), held], &["alice"], &Directory::default()).await.unwrap_err();
+    assert!(matches!(error, PeopleError::Endless), "{error}");
 }

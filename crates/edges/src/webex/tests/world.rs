@@ -103,7 +103,12 @@ impl Shared {
             // No answer at all.
             std::future::pending::<()>().await;
         }
-        let answer = http::Response::builder().status(status).body(Full::from(answer.to_string()));
+        let next = answer.get("next").and_then(Value::as_str);
+        let link = next.map(|next| format!("<{next}>; rel=\"next\"")).unwrap_or_default();
+        let answer = http::Response::builder()
+            .status(status)
+            .header("Link", link)
+            .body(Full::from(answer.to_string()));
         answer.unwrap()
     }
 }
