@@ -260,7 +260,8 @@ impl Connector {
         let status = format!("{}/status", lab.connector_status());
         // The lab counts the connector in from the first answer of its status page on.
         let up = wait_until(limit, || get(&status).is_ok()) && lab.wait_idle(limit);
-        assert!(up, "the connector does not come up: see {}", lab.folder().display());
+        let shown = if up { String::new() } else { get(&status).unwrap_or_else(|e| e) };
+        assert!(up, "the connector does not come up: see {}; {shown}", lab.folder().display());
     }
 
     /// Kills it as the kernel would: SIGKILL, now.

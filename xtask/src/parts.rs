@@ -30,7 +30,7 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "unit", budget: 4.0, run: unit },
     Part { name: "fuzz", budget: 1.5, run: fuzz },
     Part { name: "alone", budget: 2.0, run: alone },
-    Part { name: "lab", budget: 2.0, run: lab },
+    Part { name: "lab", budget: 3.0, run: lab },
     Part { name: "examples", budget: 1.0, run: examples },
     Part { name: "kill", budget: 5.0, run: kill },
     Part { name: "foreign", budget: 3.0, run: foreign },
@@ -191,7 +191,9 @@ fn alone() -> Result<(), String> {
 
 /// The whole connector against the stand-ins, as a person meets it.
 fn lab() -> Result<(), String> {
-    cargo(&["test", "--locked", "--package", "tests", "--test", "lab", "--", "--nocapture"])
+    let tests =
+        ["test", "--locked", "--package", "tests", "--test", "lab", "--test", "tokens", "--", "--nocapture"];
+    cargo(&tests)
 }
 
 fn examples() -> Result<(), String> {

@@ -1,13 +1,14 @@
 //! The status interface: JSON for operators and for the lab, on loopback by default.
 //!
-//! `GET /status`, `GET /idle`, `GET /judge?sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex`.
+//! `GET /status`, `GET /users`, `GET /idle`, `GET /judge?sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use connector_edges::hub::HubHandle;
-use http_body_util::Full;
+use connector_edges::webex::Enrolling;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use router::entitlement::{Client, Verdict};
 use router::ids::JabberId;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Listens, so that a taken port is known before anything else starts.
 ///
@@ -26,18 +27,18 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Answers until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, hub: HubHandle) {
+pub(crate) async fn serve(listener: TcpListener, hub: HubHandle, enrolling: Enrolling) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: what is open must close first.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let hub = hub.clone();
+        let (hub, enrolling) = (hub.clone(), enrolling.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let hub = hub.clone();
-                async move { Ok::<_, Infallible>(answer(&request, &hub).await) }
+                let (hub, enrolling) = (hub.clone(), enrolling.clone());
+                async move { Ok::<_, Infallible>(answer(&request, &hub, &enrolling).await) }
             });
             // A client that breaks off is its own business.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -47,21 +48,54 @@ pub(crate) async fn serve(listener: TcpListener, hub: HubHandle) {
     }
 }
 
-async fn answer(request: &Request<Incoming>, hub: &HubHandle) -> Response<Full<Bytes>> {
+/// What the status interface of a connector that runs answers.
+///
+/// # Errors
+/// It does not, and what to do.
+pub(crate) async fn ask(address: SocketAddr, path: &str) -> Result<Bytes, String> {
+    let wrong = |e: &dyn std::fmt::Display| {
+        format!(
+            "a connector runs, but status.listen ({address}) does not answer: {e}; give it the same settings file"
+        )
+    };
+    let stream = TcpStream::connect(address).await.map_err(|e| wrong(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| wrong(&e))?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header(header::HOST, address.to_string());
+    let request = request.body(Full::<Bytes>::default()).map_err(|e| wrong(&e))?;
+    let answer = sender.send_request(request).await.map_err(|e| wrong(&e))?;
+    if answer.status() != StatusCode::OK {
+        return Err(wrong(&answer.status()));
+    }
+    Ok(answer.into_body().collect().await.map_err(|e| wrong(&e))?.to_bytes())
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    hub: &HubHandle,
+    enrolling: &Enrolling,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
         return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET is answered here"}));
     }
     match request.uri().path() {
         "/" | "/status" => match hub.status().await {
-            Some(status) => json_answer(StatusCode::OK, &json!(status)),
+            Some(status) => {
+                let mut status = json!(status);
+                let enrolled = enrolling.enrolled().map(|people| people.len());
+                status["tokens"] = json!({"enrolled": enrolled, "refused": enrolling.refused()});
+                json_answer(StatusCode::OK, &status)
+            }
             None => {
                 json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"}))
             }
         },
+        "/users" => json_answer(StatusCode::OK, &json!(enrolling.enrolled())),
         "/idle" => json_answer(StatusCode::OK, &Value::Bool(hub.idle().await)),
         "/judge" => judge(request.uri().query().unwrap_or_default(), hub).await,
         _ => {
-            let known = "there are /status, /idle and /judge";
+            let known = "there are /status, /users, /idle and /judge";
             json_answer(StatusCode::NOT_FOUND, &json!({"error": known}))
         }
     }

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{self, Config, Mistake};
 use crate::wiring::{self, Ground, Parts, Wired};
-use crate::{admin, telemetry};
+use crate::{admin, telemetry, users};
 
 /// Runs until SIGTERM or Ctrl-C.
 ///
@@ -57,6 +57,7 @@ pub(crate) struct Connector {
     pub(crate) status: std::net::SocketAddr,
     wired: Wired,
     page: JoinHandle<()>,
+    letters: JoinHandle<()>,
 }
 
 impl Connector {
@@ -71,8 +72,13 @@ impl Connector {
         let store = wiring::open_store(&config)?;
         let wired = parts.join(&config, Box::new(store), Keeping::Thread)?;
         let hub = wired.handle.clone();
-        let page = tokio::spawn(admin::serve(listener, hub.clone()));
-        Ok(Self { hub, status, wired, page })
+        let page = tokio::spawn(admin::serve(listener, hub.clone(), wired.enrolling.clone()));
+        let letters = tokio::spawn(users::take_letters(
+            config.store.path.clone(),
+            wiring::store_key(&config),
+            wired.enrolling.clone(),
+        ));
+        Ok(Self { hub, status, wired, page, letters })
     }
 
     /// Runs until `stop`, then ends in order: what was accepted is committed, deliveries in flight may finish. With
@@ -102,6 +108,7 @@ impl Connector {
             }
         };
         self.page.abort();
+        self.letters.abort();
         match ended {
             Ok(Ok(Ended::Clean)) => Ok(()),
             Ok(Ok(Ended::Unanswered(n))) => {

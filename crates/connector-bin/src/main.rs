@@ -7,6 +7,7 @@ mod config;
 mod lab_command;
 mod plan;
 mod telemetry;
+mod users;
 mod wiring;
 
 use std::path::PathBuf;
@@ -38,6 +39,9 @@ enum Command {
     /// Say what the product's limits make of a deployment: how many connectors it needs, what is too much, and who
     /// lacks a licence.
     Plan(plan::Args),
+    /// Enrol people whom the connector acts as, with token_source = "user".
+    #[command(subcommand)]
+    Users(users::Command),
     /// Print a settings file with every setting, its default and its unit.
     Example,
     /// Run everything on loopback: stand-ins for both sides, and the connector between them.
@@ -45,10 +49,10 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-struct Settings {
+pub(crate) struct Settings {
     /// The settings file; connector.example.toml shows every setting.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Run { settings, sign_out } => runtime.block_on(app::run(&settings.config, sign_out)),
         Command::Check(settings) => runtime.block_on(check::run(&settings.config)),
         Command::Plan(args) => runtime.block_on(plan::run(args)),
+        Command::Users(command) => runtime.block_on(users::run(command)),
         Command::Example => {
             print!("{}", config::example());
             Ok(())

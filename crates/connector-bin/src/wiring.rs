@@ -12,8 +12,8 @@ use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
 use connector_edges::vault::{Vault, VaultConfig};
 use connector_edges::webex::{
-    self, Cloud, CloudConfig, PeopleConfig, PresenceConfig, ResourceGroups, Source, TokenConfig, WebexConfig,
-    WebexEdge, WebexKept, WebexMeans,
+    self, Cloud, CloudConfig, Enrolling, PeopleConfig, PresenceConfig, ResourceGroups, Source, TokenConfig,
+    WebexConfig, WebexEdge, WebexKept, WebexMeans,
 };
 use connector_edges::{kms_client, webex_api, xmpp_core};
 use kms_client::trust::Trust;
@@ -73,6 +73,8 @@ pub(crate) struct Wired {
     pub(crate) running: JoinHandle<Result<Ended, HubError>>,
     /// The Jabber edge and the Webex edge.
     pub(crate) edges: [JoinHandle<()>; 2],
+    /// Where people are enrolled meanwhile.
+    pub(crate) enrolling: Enrolling,
 }
 
 impl Parts {
@@ -202,10 +204,11 @@ impl Parts {
             values: opened.found.kept.into_iter().collect(),
             streams: opened.found.streams.into_iter().collect(),
         };
+        let enrolling = webex.enrolling();
         let jabber = JabberEdge::start(jabber_config, opened.port, opened.jabber, kept, means);
         let webex = webex.start(opened.webex);
         let running = tokio::spawn(opened.hub.run());
-        Ok(Wired { handle: opened.handle, running, edges: [jabber, webex] })
+        Ok(Wired { handle: opened.handle, running, edges: [jabber, webex], enrolling })
     }
 }
 
@@ -214,10 +217,15 @@ impl Parts {
 /// # Errors
 /// Why it cannot be opened, and what to do.
 pub(crate) fn open_store(config: &Config) -> Result<Store, String> {
-    let key = StoreKey::new(config.store.key.key());
+    let key = store_key(config);
     let mut options = Options::default();
     options.floor = config.limits.free_space;
     Store::open(&config.store.path, &key, tagger(config), options).map_err(|e| with_causes(&e))
+}
+
+/// The key that seals what is at rest.
+pub(crate) fn store_key(config: &Config) -> StoreKey {
+    StoreKey::new(config.store.key.key())
 }
 
 fn tagger(config: &Config) -> Tagger {
@@ -226,16 +234,16 @@ fn tagger(config: &Config) -> Tagger {
 
 fn token_config(config: &Config) -> Result<TokenConfig, String> {
     let webex = &config.webex;
-    let client =
-        auth::Client { id: webex.client_id.clone(), secret: webex.client_secret.reveal().to_owned().into() };
-    match (webex.token_source, &webex.machine_token, &webex.user_tokens) {
-        (TokenSource::Organization, Some(machine), _) => Ok(TokenConfig::Organization {
+    let client = oauth_client(config);
+    match (webex.token_source, &webex.machine_token) {
+        (TokenSource::Organization, Some(machine)) => Ok(TokenConfig::Organization {
             client,
             machine: access_token("webex.machine_token_file", machine)?,
         }),
-        (TokenSource::User, _, Some(tokens)) => {
+        (TokenSource::User, _) => {
+            let lines = webex.user_tokens.as_ref().map_or("", config::Secret::reveal).lines().enumerate();
             let mut listed = Vec::new();
-            for (n, line) in tokens.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            for (n, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
                 let Some((person, token)) = line.split_once(',') else {
                     return Err(format!(
                         "webex.user_tokens_file: line {}: expected person id,refresh token",
@@ -249,6 +257,12 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
         (TokenSource::Relay, ..) => Ok(TokenConfig::Relay),
         _ => Err("webex.token_source: its file of tokens is missing".into()),
     }
+}
+
+/// The integration, as the cloud knows it.
+pub(crate) fn oauth_client(config: &Config) -> auth::Client {
+    let webex = &config.webex;
+    auth::Client { id: webex.client_id.clone(), secret: webex.client_secret.reveal().to_owned().into() }
 }
 
 fn access_token(key: &str, secret: &config::Secret) -> Result<AccessToken, String> {
@@ -375,7 +389,8 @@ fn trust(config: &Config) -> Result<Trust, String> {
     }
 }
 
-fn now() -> Time {
+/// The time of day.
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -3,6 +3,8 @@
 mod commit;
 mod error;
 mod figures;
+pub mod letter;
+mod look;
 mod rows;
 mod schema;
 mod seal;
@@ -10,6 +12,7 @@ mod sqlite;
 
 pub use error::OpenError;
 pub use figures::Figures;
+pub use look::{Kept, Look};
 pub use schema::FORMAT_VERSION;
 pub use seal::{KEY_BYTES, KeyError, StoreKey};
 #[cfg(feature = "testing")]

@@ -52,6 +52,7 @@ pub(crate) enum Place<'a> {
     Kept(&'a str),
     Directory,
     KeyCheck,
+    Letter(&'a str),
 }
 
 impl Place<'_> {
@@ -61,6 +62,7 @@ impl Place<'_> {
             Self::Kept(key) => [b"kept:", key.as_bytes()].concat(),
             Self::Directory => b"directory".to_vec(),
             Self::KeyCheck => b"key-check".to_vec(),
+            Self::Letter(name) => [b"letter:", name.as_bytes()].concat(),
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::seal::{Place, Sealer, StoreKey};
 /// The free space in bytes that is left to others unless another floor is set: 256 MiB.
 pub const DEFAULT_FLOOR: u64 = 256 << 20;
 
+/// How long another process may have the file that only looks at it.
+const LOOKS: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// More different statements than the store has, so that each is compiled once.
 const STATEMENTS: usize = 64;
 
@@ -181,9 +184,7 @@ impl Store {
         tx.execute("UPDATE counters SET run = run + 1", [])?;
         let counters = counters(&tx)?;
         let mut kept = Vec::new();
-        for (key, sealed) in all(&tx, "SELECT key, value FROM kept ORDER BY key", |row| {
-            Ok((row.get::<_, Box<str>>(0)?, row.get::<_, Vec<u8>>(1)?))
-        })? {
+        for (key, sealed) in kept_of(&tx)? {
             let value = self.sealer.open(Place::Kept(&key), &sealed)?.into();
             kept.push((key, value));
         }
@@ -286,7 +287,8 @@ struct Found {
 
 /// Takes the file for this process, by a lock that its end releases, and looks at what it is.
 fn lock(db: &Connection) -> rusqlite::Result<Found> {
-    db.busy_timeout(std::time::Duration::ZERO)?;
+    // Whoever only looks has it for a moment.
+    db.busy_timeout(LOOKS)?;
     // Before anything is read: a log opened under this mode needs no shared memory, and the lock of the
     // first transaction is kept.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -340,14 +342,22 @@ fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
 
 /// Whether this is the key of the store; a new store takes the key that it is first opened with.
 fn key_fits(db: &Connection, sealer: &Sealer) -> rusqlite::Result<bool> {
-    match sealed_value(db, "key-check")? {
-        Some(sealed) => Ok(sealer.open(Place::KeyCheck, &sealed).is_ok()),
-        None => {
-            let check = sealer.seal(Place::KeyCheck, b"");
-            db.execute("INSERT INTO sealed VALUES ('key-check', ?1)", [check])?;
-            Ok(true)
-        }
+    if sealed_value(db, "key-check")?.is_none() {
+        let check = sealer.seal(Place::KeyCheck, b"");
+        db.execute("INSERT INTO sealed VALUES ('key-check', ?1)", [check])?;
     }
+    key_fits_as_it_is(db, sealer)
+}
+
+/// The same for one that is only looked at; any key fits a store that was never opened with one.
+pub(crate) fn key_fits_as_it_is(db: &Connection, sealer: &Sealer) -> rusqlite::Result<bool> {
+    let check = sealed_value(db, "key-check")?;
+    Ok(check.is_none_or(|sealed| sealer.open(Place::KeyCheck, &sealed).is_ok()))
+}
+
+/// The kept values, sealed, by their names.
+pub(crate) fn kept_of(db: &Connection) -> rusqlite::Result<Vec<(Box<str>, Vec<u8>)>> {
+    all(db, "SELECT key, value FROM kept ORDER BY key", |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 fn sealed_value(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {

@@ -1,5 +1,7 @@
 //! Access tokens: `POST {idbroker}/idb/oauth2/v1/access_token`, its grants, and what they give.
 
+pub mod device_grant;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::catalog::Service;
 use crate::endpoint::{Context, Destination, Endpoint, read};
 use crate::url::form;
-use crate::{ApiError, PersonId};
+use crate::{ApiError, PersonId, Url};
 
 /// A token that is no visible ASCII and so fits into no header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -107,6 +109,13 @@ pub enum Grant {
         /// The machine account's own token.
         actor: AccessToken,
     },
+    /// A token for one that may do less (the cloud's own grant); the client's secret is not shown.
+    Reduce {
+        /// The token that may do more.
+        token: AccessToken,
+        /// The scopes that are to be left, separated by spaces.
+        scope: String,
+    },
 }
 
 /// Asks the token endpoint for tokens.
@@ -162,25 +171,45 @@ impl Endpoint for TokenRequest {
                 ("actor_token", actor.expose()),
                 ("actor_token_type", "urn:ietf:params:oauth:token-type:access_token"),
             ]),
+            Grant::Reduce { token, scope } => form(&[
+                ("grant_type", "urn:cisco:oauth:grant-type:scope-reduction"),
+                ("token", token.expose()),
+                ("scope", scope),
+                ("client_id", &self.client.id),
+                ("self_contained_token", "true"),
+            ]),
         });
-        // RFC 6749 §2.3.1: both halves are form-encoded before they are joined.
-        let (mut id, mut secret) = (String::new(), Zeroizing::new(String::new()));
-        crate::url::encode(&self.client.id, &mut id);
-        crate::url::encode(self.client.secret.expose(), &mut secret);
-        let basic = Zeroizing::new(STANDARD.encode(format!("{id}:{}", *secret)));
-        let mut basic = HeaderValue::from_str(&format!("Basic {}", *basic)).expect("base64 fits a header");
-        basic.set_sensitive(true);
+        // The token that is narrowed proves enough; no client authentication goes with it.
+        let client = (!matches!(self.grant, Grant::Reduce { .. })).then_some(&self.client);
         let url = context.base.join(["idb", "oauth2", "v1", "access_token"]);
-        Request::post(url.as_str())
-            .header(header::AUTHORIZATION, basic)
-            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
-            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
-            .header("trackingid", context.tracking_id.as_str())
-            .body(Bytes::copy_from_slice(body.as_bytes()))
-            .map_err(ApiError::Request)
+        post_form(&url, client, &body, context)
     }
 
     fn from_http(response: Response<Bytes>) -> Result<Tokens, ApiError> {
         read(response)
     }
+}
+
+/// A form, in the client's name if one is given (HTTP Basic, RFC 6749 §2.3.1).
+fn post_form(
+    url: &Url,
+    client: Option<&Client>,
+    form: &Zeroizing<String>,
+    context: &Context<'_>,
+) -> Result<Request<Bytes>, ApiError> {
+    let mut request = Request::post(url.as_str())
+        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+        .header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+        .header("trackingid", context.tracking_id.as_str());
+    if let Some(client) = client {
+        // Both halves are form-encoded before they are joined.
+        let (mut id, mut secret) = (String::new(), Zeroizing::new(String::new()));
+        crate::url::encode(&client.id, &mut id);
+        crate::url::encode(client.secret.expose(), &mut secret);
+        let basic = Zeroizing::new(STANDARD.encode(format!("{id}:{}", *secret)));
+        let mut basic = HeaderValue::from_str(&format!("Basic {}", *basic)).expect("base64 fits a header");
+        basic.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, basic);
+    }
+    request.body(Bytes::copy_from_slice(form.as_bytes())).map_err(ApiError::Request)
 }

@@ -268,9 +268,6 @@ impl File<'_> {
             self.reader.wrong(at, "machine_token_file", "is needed with token_source = \"organization\"");
         }
         let user_tokens = self.secret(at, "user_tokens_file");
-        if token_source == Some(TokenSource::User) && user_tokens.is_none() {
-            self.reader.wrong(at, "user_tokens_file", "is needed with token_source = \"user\"");
-        }
         let bot_token = self.secret(at, "bot_token_file");
         if token_source == Some(TokenSource::Relay) && bot_token.is_none() {
             self.reader.wrong(at, "bot_token_file", "is needed with token_source = \"relay\"");

@@ -49,7 +49,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "webex", key: "machine_token_file", fallback: Optional("\"machine.token\""),
         doc: "File with the machine account's access token; needed with token_source = \"organization\"." },
     Setting { table: "webex", key: "user_tokens_file", fallback: Optional("\"tokens.csv\""),
-        doc: "File of person id,refresh token; needed with token_source = \"user\"." },
+        doc: "File of person id,refresh token of people who enrolled elsewhere, with token_source = \"user\"; others enrol by `connector users enroll`." },
     Setting { table: "webex", key: "bot_token_file", fallback: Optional("\"bot.token\""),
         doc: "File with the access token of a bot, which relays for people whom we cannot act as; needed with token_source = \"relay\"." },
     Setting { table: "webex", key: "admin_token_file", fallback: Optional("\"admin.token\""),

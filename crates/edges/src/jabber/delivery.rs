@@ -43,7 +43,7 @@ pub(super) async fn stanza(
         EntryKind::Text | EntryKind::Files | EntryKind::Edit | EntryKind::FileNotice => match &entry.body {
             Body::Clear(text) => words::message(&to, id, text),
             Body::Sealed { key, jwe } => {
-                let text = opener.open(&carrier.id, key, jwe).await?;
+                let text = opener.open(conversation, &carrier.id, key, jwe).await?;
                 words::message(&to, id, text.as_str())
             }
             Body::None => return Err(Outcome::Wedged("the text is gone".into())),

@@ -48,8 +48,15 @@ pub type Opening<'a, T> = Pin<Box<dyn Future<Output = Result<T, OpenError>> + Se
 /// Answers what a delivery towards Jabber needs from Webex. May take as long as it likes: whoever asks
 /// stops waiting by itself (rule 14).
 pub trait Opener: Send + Sync {
-    /// Opens a sealed body with the key at `key`, fetched through the served person `via` if need be.
-    fn open<'a>(&'a self, via: &'a PersonId, key: &'a str, jwe: &'a str) -> Opening<'a, Cleartext>;
+    /// Opens a sealed body of `sender`'s in this conversation with the key at `key`, fetched through whichever of the
+    /// two has a socket (rule 15).
+    fn open<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        sender: &'a PersonId,
+        key: &'a str,
+        jwe: &'a str,
+    ) -> Opening<'a, Cleartext>;
 
     /// Who besides `sender` takes part in this one-to-one conversation.
     fn recipient<'a>(

@@ -161,7 +161,7 @@ async fn one(
     since: Time,
     until: Time,
 ) -> Result<(), ListError> {
-    side.conversations.saw(conversation);
+    side.conversations.saw_by(conversation, &task.person);
     let reading = Reading {
         socket: &task.person,
         via: Via::CatchUp(task.trigger),

@@ -1,5 +1,6 @@
 //! Conversations that we know, and the one of a pair: found, or made empty and read again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use router::ids::{ConversationId, PersonId};
@@ -39,13 +40,16 @@ struct Known {
     direct: Aged<(PersonId, PersonId), Arc<Direct>>,
     /// Who takes part, by address.
     members: Aged<ConversationId, Arc<[PersonId]>>,
+    /// Served people who read there, by address.
+    readers: Aged<ConversationId, BTreeSet<PersonId>>,
     /// Addresses by the bare ids that typing events name.
     addresses: Aged<Box<str>, Url>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { direct: Aged::new(MOST), members: Aged::new(MOST), addresses: Aged::new(MOST) }
+        let (direct, members) = (Aged::new(MOST), Aged::new(MOST));
+        Self { direct, members, readers: Aged::new(MOST), addresses: Aged::new(MOST) }
     }
 }
 
@@ -68,6 +72,23 @@ impl Conversations {
         if known.addresses.get(conversation.id.as_str()).is_none() {
             known.addresses.insert(conversation.id.as_str().into(), url.clone());
         }
+    }
+
+    /// The same, and that this served person reads there.
+    pub(super) fn saw_by(&self, conversation: &Conversation, reader: &PersonId) {
+        self.saw(conversation);
+        let Some(url) = &conversation.url else { return };
+        let mut known = self.known();
+        let address = ConversationId::new(url.as_str());
+        let mut readers = known.readers.get(&address).cloned().unwrap_or_default();
+        if readers.insert(reader.clone()) {
+            known.readers.insert(address, readers);
+        }
+    }
+
+    /// Who reads in a conversation, by address, as far as that is remembered.
+    pub(super) fn readers(&self, conversation: &ConversationId) -> BTreeSet<PersonId> {
+        self.known().readers.get(conversation).cloned().unwrap_or_default()
     }
 
     /// The address of a conversation that was seen before, by its bare id.

@@ -311,7 +311,7 @@ impl Line {
             return;
         }
         if let Some(conversation) = activity.conversation() {
-            self.side.conversations.saw(conversation);
+            self.side.conversations.saw_by(conversation, &self.person);
         }
         let reading = Reading {
             socket: &self.person,

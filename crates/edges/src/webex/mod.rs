@@ -192,6 +192,15 @@ impl Side {
         locked(&self.attached).contains(person)
     }
 
+    /// Through whom a conversation is read: its author, or else another who reads there and has a socket.
+    fn reader(&self, conversation: &ConversationId, author: &PersonId) -> PersonId {
+        if self.is_attached(author) {
+            return author.clone();
+        }
+        let readers = self.conversations.readers(conversation);
+        readers.into_iter().find(|reader| self.is_attached(reader)).unwrap_or_else(|| author.clone())
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -414,6 +423,18 @@ impl Enrolling {
         }
         brought
     }
+
+    /// Everybody who is enrolled; `None` where nobody needs to be.
+    #[must_use]
+    pub fn enrolled(&self) -> Option<Vec<Enrolled>> {
+        self.0.cloud.enrolled()
+    }
+
+    /// Whose tokens the cloud refuses.
+    #[must_use]
+    pub fn refused(&self) -> Vec<RefusedToken> {
+        self.0.cloud.refused_tokens()
+    }
 }
 
 /// How often it is looked whose token is near its end.
@@ -437,8 +458,17 @@ const MOST_TASKS: usize = 1_024;
 struct WebexOpener(Arc<Side>);
 
 impl Opener for WebexOpener {
-    fn open<'a>(&'a self, via: &'a PersonId, key: &'a str, jwe: &'a str) -> Opening<'a, Cleartext> {
-        self.0.keys.open(via, key, jwe)
+    fn open<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        sender: &'a PersonId,
+        key: &'a str,
+        jwe: &'a str,
+    ) -> Opening<'a, Cleartext> {
+        Box::pin(async move {
+            let via = self.0.reader(conversation, sender);
+            self.0.keys.open(&via, key, jwe).await
+        })
     }
 
     fn recipient<'a>(
@@ -450,7 +480,8 @@ impl Opener for WebexOpener {
             if let Some((relayed, _)) = self.0.relays.parties(conversation) {
                 return Ok(relayed);
             }
-            let members = self.0.conversations.members(&self.0.cloud, sender, conversation).await;
+            let via = self.0.reader(conversation, sender);
+            let members = self.0.conversations.members(&self.0.cloud, &via, conversation).await;
             let members = members.map_err(conversations::FindError::into_open_error)?;
             let mut others = members.iter().filter(|member| *member != sender);
             match (others.next(), others.next()) {

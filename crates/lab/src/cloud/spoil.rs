@@ -65,6 +65,12 @@ pub(crate) const MORE_FAULTS: &[Kind] = &[
         explanation: "The cloud's clock is ahead of everybody's by `value` milliseconds; negative: behind.",
         unkind: false,
     },
+    Kind { name: "refresh-once", explanation: "A refresh token dies with its use.", unkind: false },
+    Kind {
+        name: "short-tokens",
+        explanation: "An access token lives `value` (5) seconds and no longer.",
+        unkind: false,
+    },
     Kind { name: "device-limit", explanation: "A person counts as having too many devices.", unkind: false },
     Kind {
         name: "device-gone",

@@ -194,11 +194,23 @@ impl Cloud {
             Bearer::Machine | Bearer::Admin => None,
         };
         let org_id = org_id.unwrap_or_else(|| ORG_ID.to_owned());
-        let pair = self.state().tokens.issue(bearer, &org_id, scope, self.now(), call.is_puppet());
+        let name = match &bearer {
+            Bearer::Person(name) if !call.is_puppet() => Some(name.clone()),
+            _ => None,
+        };
+        let short = name.and_then(|name| self.ctx.faults.hit_value("short-tokens", Some(&name), 5));
+        let life = short.map_or(ACCESS, |seconds| Duration::from_secs(seconds.unsigned_abs()));
+        let now = self.now();
+        let mut state = self.state();
+        let pair = state.tokens.issue(bearer, &org_id, scope, now, call.is_puppet());
+        if let Some(issued) = state.tokens.access.get_mut(&pair.access) {
+            issued.expires = now.plus(life);
+        }
+        drop(state);
         Answer::ok(&json!({
             "access_token": pair.access,
             "token_type": "Bearer",
-            "expires_in": ACCESS.as_secs(),
+            "expires_in": life.as_secs(),
             "refresh_token": pair.refresh,
             "refresh_token_expires_in": REFRESH.as_secs(),
             "scope": scope,
@@ -222,7 +234,16 @@ impl Cloud {
             "refresh_token" => {
                 let found = self.state().tokens.refresh.get(field("refresh_token")).cloned();
                 match found.filter(|issued| issued.expires > now) {
-                    Some(issued) => Ok(self.token_answer(call, issued.bearer, &issued.scope)),
+                    Some(issued) => {
+                        let name = match &issued.bearer {
+                            Bearer::Person(name) => Some(name.as_str()),
+                            Bearer::Machine | Bearer::Admin => None,
+                        };
+                        if !call.is_puppet() && self.ctx.faults.hit("refresh-once", name) {
+                            self.state().tokens.refresh.remove(field("refresh_token"));
+                        }
+                        Ok(self.token_answer(call, issued.bearer, &issued.scope))
+                    }
                     None => {
                         Err(refused("invalid_grant", "The refresh token is unknown, expired or revoked."))
                     }

@@ -278,6 +278,8 @@ pub enum What {
     Paused,
     /// Replaces the message `id` by `text`.
     Edit,
+    /// Writes `text` in the conversation of the message `id`.
+    Reply,
     /// Deletes the message `id`.
     Delete,
     /// Sends a file called `name` with the content `base64` to `to`.

@@ -459,6 +459,11 @@ impl WebexApp {
                 let action = Action::Delete { id: id()? };
                 self.post(&line, self.known(&act.id)?, action).await.map(drop)
             }
+            What::Reply => {
+                let target = self.known(&act.id)?;
+                let comment = self.sealed(&line, &target, &act.text).await?;
+                self.post(&line, target, Action::Comment(comment)).await.map(drop)
+            }
             What::Edit => {
                 let target = self.known(&act.id)?;
                 let comment = self.sealed(&line, &target, &act.text).await?;

@@ -41,6 +41,25 @@ async fn a_refresh_gives_a_new_token_each_time_and_the_old_one_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_is_used_may_be_dead_and_an_access_token_short() {
+    let lab = lab().await;
+    for fault in [r#"{"name":"refresh-once","on":true}"#, r#"{"name":"short-tokens","on":true,"value":3}"#] {
+        lab.ctx().faults.switch(&serde_json::from_str(fault).unwrap()).unwrap();
+    }
+    let fields = format!("grant_type=refresh_token&refresh_token={}", user(&lab, "bob").refresh_token);
+    let given = granted(&lab, &fields).await.body;
+    assert_eq!(granted(&lab, &fields).await.body["error"], "invalid_grant");
+    let next = format!("grant_type=refresh_token&refresh_token={}", given["refresh_token"].as_str().unwrap());
+    assert_eq!(granted(&lab, &next).await.status, 200);
+    let bearer = format!("Bearer {}", given["access_token"].as_str().unwrap());
+    assert_eq!(given["expires_in"], 3);
+    assert_eq!(get(&lab, "/conversation/api/v1/users", &bearer).await.status, 200);
+    lab.ctx().clock.advance(Duration::from_secs(3));
+    assert_eq!(get(&lab, "/conversation/api/v1/users", &bearer).await.status, 401);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_machine_becomes_people_of_its_organization_only() {
     let lab = lab().await;
     let machine = lab.endpoints().machine_token.clone();

@@ -28,7 +28,13 @@ const BOB: &str = "bob@lab.example/webex-1";
 struct Notebook;
 
 impl Opener for Notebook {
-    fn open<'a>(&'a self, _: &'a PersonId, key: &'a str, jwe: &'a str) -> Opening<'a, Cleartext> {
+    fn open<'a>(
+        &'a self,
+        _: &'a ConversationId,
+        _: &'a PersonId,
+        key: &'a str,
+        jwe: &'a str,
+    ) -> Opening<'a, Cleartext> {
         Box::pin(async move {
             match key {
                 "known" => Ok(Cleartext::new(jwe.replace("sealed ", ""))),

@@ -446,6 +446,7 @@ impl Client {
                 (message, Some((peer, Kind::File, id.clone(), act.name.clone())))
             }),
             What::Status => self.status(&act.text).map(|stanza| (stanza, None)),
+            What::Reply => Err(PuppetError::Unsupported("Jabber has no conversations: write to a person")),
             What::Edit | What::Delete => Err(PuppetError::Unsupported("Jabber cannot change what was sent")),
             What::Online | What::Offline => return done.tell(Ok(())), // handled before this
         };
