@@ -159,6 +159,7 @@ impl Parts {
         keeping: Keeping,
     ) -> Result<Wired, String> {
         let people = self.people(config)?;
+        let publishers = Arc::new(self.publishers(config)?);
         let Self { cloud, tls, times, ground: Ground { dial, clock, generator } } = self;
         let settings = Settings {
             router: router::Config {
@@ -179,6 +180,7 @@ impl Parts {
         let bot = bot.transpose()?;
         let jabber_config = jabber_config(config, &tls)?;
         let trust = trust(config)?;
+        let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
         let opened = Hub::open(settings, storage, keeping, clock).map_err(|e| with_causes(&e))?;
 
         let vault = Vault::new(VaultConfig::new(trust, &times), cloud.clone());
@@ -199,7 +201,8 @@ impl Parts {
             WebexMeans { cloud, keys: Arc::new(vault), clock, generator: generator.clone() },
         );
         let scale = Scale(config.time_scale);
-        let means = Means { opener: webex.opener(), dial, clock, generator, scale };
+        let standing = several.then(|| publishers.watch());
+        let means = Means { opener: webex.opener(), dial, clock, generator, scale, standing };
         let kept = jabber::Kept {
             values: opened.found.kept.into_iter().collect(),
             streams: opened.found.streams.into_iter().collect(),
@@ -322,7 +325,8 @@ pub(crate) fn jabber_config(
     config: &Config,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<jabber::Config, String> {
-    let clusters: Result<Vec<_>, String> = config.imp.iter().map(|imp| cluster(imp, tls)).collect();
+    let clusters: Result<Vec<_>, String> =
+        config.imp.iter().map(|imp| cluster(imp, tls, config.directory.users.is_some())).collect();
     Ok(jabber::Config {
         node: config.deployment.node.as_str().into(),
         utc_offset: config.organization.timezone,
@@ -331,12 +335,14 @@ pub(crate) fn jabber_config(
     })
 }
 
-fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>) -> Result<jabber::Cluster, String> {
+fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>, from_file: bool) -> Result<jabber::Cluster, String> {
     let nodes: Result<Vec<_>, String> = imp
         .nodes
         .iter()
         .map(|node| {
-            let (host, port) = node.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
+            let address = node.split_once('=').map_or(node.as_str(), |(_, address)| address);
+            let (host, port) =
+                address.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
             let port = port.parse().map_err(|_| format!("imp.nodes: {node}: `{port}` is no port"))?;
             Ok((host.to_owned(), port))
         })
@@ -354,7 +360,19 @@ fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>) -> Result<jabber::Cluster
         LinkKind::Token => jabber::Access::Token { key: secret.into() },
     };
     let domains = imp.domains.iter().map(|domain| domain.to_lowercase()).collect();
-    Ok(jabber::Cluster { domains, nodes: nodes?, access, tls: imp.tls.then(|| Arc::clone(tls)) })
+    // With one node there is nothing to choose, whatever the cluster calls it.
+    let names = match &imp.nodes[..] {
+        [_] => Vec::new(),
+        nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node_name(node)).collect(),
+        _ => Vec::new(),
+    };
+    Ok(jabber::Cluster { domains, nodes: nodes?, names, access, tls: imp.tls.then(|| Arc::clone(tls)) })
+}
+
+/// What the cluster calls a node of `imp.nodes`.
+fn node_name(node: &str) -> String {
+    let name = node.split_once('=').map(|(name, _)| name);
+    name.or_else(|| node.rsplit_once(':').map(|(host, _)| host)).unwrap_or(node).to_owned()
 }
 
 /// TLS with the system's authorities and those of `webex.ca_file`, on ring.

@@ -2,18 +2,22 @@
 //! where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axl_client::nodes::Node;
+use axl_client::nodes::{Node, State};
 use axl_client::redundancy::Group;
 use axl_client::users::{self, Home, Pages};
 use axl_client::{AxlError, Client, Fate, Request, Row, Session, Version};
 use bytes::Bytes;
 use router::ids::JabberId;
+use tokio::sync::watch;
 use webex_api::client::{BoxFuture, Http};
 use webex_api::endpoint::{Context, Destination, Endpoint};
 use webex_api::{ApiError, Url};
 
+use crate::jabber::{NodeStanding, Standing};
+use crate::probe::causes;
 use crate::seam::Scale;
 use crate::webex::{Account, Jids, JidsError};
 
@@ -23,6 +27,8 @@ const PAGE: u64 = 5_000;
 const TRIES: u32 = 4;
 /// The wait before it is asked again; doubled each time. Scaled.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How often it is asked how its nodes fare. Scaled.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// A publisher whose address or credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +120,46 @@ impl AxlJids {
             clusters.push(self.cluster(publisher).await?);
         }
         Ok(clusters)
+    }
+
+    /// How the nodes of all clusters stand. A publisher that does not answer leaves its own out.
+    pub async fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        for publisher in &self.publishers {
+            let mut state = publisher.state.lock().await;
+            let (client, session) = &mut *state;
+            let nodes = match self.ask(publisher, client, session, &Node::query()).await {
+                Ok(rows) => rows.iter().filter_map(Node::read).collect::<Vec<_>>(),
+                Err(error) => {
+                    tracing::warn!(cluster = publisher.cluster, error = causes(&error), "nodes not read");
+                    continue;
+                }
+            };
+            let groups = self.groups(publisher, client, session).await.ok().flatten().unwrap_or_default();
+            standing.nodes.extend(stand(publisher.cluster, &nodes, &groups));
+        }
+        standing
+    }
+
+    /// Asks again and again how the nodes stand, for as long as somebody wants to know.
+    #[must_use]
+    pub fn watch(self: Arc<Self>) -> watch::Receiver<Standing> {
+        let (told, receiver) = watch::channel(Standing::default());
+        tokio::spawn(async move {
+            loop {
+                let standing = self.standing().await;
+                if told.is_closed() {
+                    return;
+                }
+                told.send_if_modified(|before| {
+                    let changed = *before != standing;
+                    *before = standing;
+                    changed
+                });
+                tokio::time::sleep(self.scale.of(LOOK)).await;
+            }
+        });
+        receiver
     }
 
     async fn cluster(&self, publisher: &Publisher) -> Result<ClusterFacts, JidsError> {
@@ -225,9 +271,35 @@ impl Jids for AxlJids {
     }
 }
 
+/// What the state of a cluster's nodes says of where their users are.
+fn stand(cluster: usize, nodes: &[Node], groups: &[Group]) -> BTreeMap<(usize, Box<str>), NodeStanding> {
+    let state = |name: &str| nodes.iter().find(|node| node.name == name).map(|node| node.state);
+    let serves = |state| matches!(state, Some(State::Normal | State::Idle | State::Backup));
+    nodes
+        .iter()
+        .map(|node| {
+            let group = groups.iter().find(|group| group.enabled && group.nodes.contains(&node.name));
+            let partner = group.and_then(|group| group.nodes.iter().find(|other| **other != node.name));
+            let taken_over = match partner.map(|partner| state(partner)) {
+                Some(Some(State::Backup)) if !serves(Some(node.state)) => Some(true),
+                _ if serves(Some(node.state)) => Some(false),
+                _ => None,
+            };
+            let partner = partner.map(|partner| partner.as_str().into());
+            ((cluster, node.name.as_str().into()), NodeStanding { partner, taken_over })
+        })
+        .collect()
+}
+
 /// A node of a cluster, as the router is told of it: words that only the edges understand.
 fn home_name(cluster: usize, node: &str) -> Box<str> {
     format!("{cluster}/{node}").into()
+}
+
+/// The cluster and the node of a home; `None` where any node of the domain's cluster will do.
+pub(crate) fn home_of(home: &str) -> Option<(usize, &str)> {
+    let (cluster, node) = home.split_once('/')?;
+    Some((cluster.parse().ok()?, node))
 }
 
 /// Why one question had no answer.
@@ -258,5 +330,32 @@ impl Endpoint for Call {
 
     fn from_http(response: http::Response<Bytes>) -> Result<Self::Response, ApiError> {
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_users_are_follows_from_the_states_of_both_nodes_of_a_group() {
+        let node = |name: &str, state| Node { id: name.into(), name: name.into(), primary: None, state };
+        let group = |enabled| Group { name: "pair".into(), nodes: vec!["one".into(), "two".into()], enabled };
+        for (one, two, enabled, partner, taken_over) in [
+            (State::Normal, State::Normal, true, true, Some(false)),
+            (State::Idle, State::Idle, false, false, Some(false)),
+            (State::Other(8), State::Backup, true, true, Some(true)),
+            (State::Other(5), State::Normal, true, true, None),
+            (State::Other(8), State::Backup, false, false, None),
+            (State::Unknown, State::Unknown, true, true, None),
+            (State::Backup, State::Other(8), true, true, Some(false)),
+        ] {
+            let standing = stand(3, &[node("one", one), node("two", two)], &[group(enabled)]);
+            let of_one = &standing[&(3, "one".into())];
+            assert_eq!(of_one.partner.as_deref(), partner.then_some("two"), "{one:?} {two:?}");
+            assert_eq!(of_one.taken_over, taken_over, "{one:?} {two:?}");
+        }
+        assert_eq!(home_of(&home_name(3, "imp1.lab.example")), Some((3, "imp1.lab.example")));
+        assert_eq!(home_of(""), None);
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     ctx::Ctx,
     fault::Switch,
     http::{Answer, Call, Handled, serve as serve_http},
+    imp::nodes::NodeChange,
     net::Listener,
     people::{Act, Change, Puppet, PuppetError},
     seen::{Client, Line},
@@ -117,6 +118,11 @@ impl Control {
             ("POST", ["user"]) => {
                 let change: Change = body(call)?;
                 self.ctx.people.change(&change).map_err(|error| refuse(StatusCode::NOT_FOUND, &error))?;
+                Ok(Answer::ok(&json!({})))
+            }
+            ("POST", ["node"]) => {
+                let change: NodeChange = body(call)?;
+                self.ctx.nodes.change(change).map_err(|error| refuse(StatusCode::NOT_FOUND, &error))?;
                 Ok(Answer::ok(&json!({})))
             }
             ("POST", ["clock"]) => {

@@ -9,6 +9,7 @@ use crate::{
     fault::Faults,
     generator::Generator,
     idle::Idle,
+    imp::nodes::Nodes,
     net::Network,
     options::Options,
     people::{People, Puppets, roster},
@@ -47,6 +48,8 @@ pub struct Ctx {
     pub faults: Faults,
     /// What is on its way.
     pub idle: Idle,
+    /// The nodes of IM and Presence.
+    pub nodes: Nodes,
     /// What clients saw.
     pub seen: Seen,
     /// Who is who.
@@ -69,6 +72,7 @@ impl Ctx {
             rng: Generator::new(options.seed),
             faults: Faults::new(options.kind),
             idle: Idle::default(),
+            nodes: Nodes::new(options.imp_nodes),
             seen: Seen::new(clock.clone()),
             people: People::new(roster(options.users, start)),
             puppets: Puppets::default(),

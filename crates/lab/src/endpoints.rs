@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Endpoints {
     /// `host:port` of the XMPP client door.
     pub xmpp_client: String,
-    /// `host:port` of the trusted link.
+    /// `host:port` of the trusted link of the first node.
     pub xmpp_trusted: String,
+    /// `name=host:port` of the trusted link of each node.
+    pub nodes: Vec<String>,
     /// `host:port` of the AXL service.
     pub axl: String,
     /// Origin of every cloud service.

@@ -128,9 +128,13 @@ impl Lab {
     async fn start_in(ctx: &Arc<Ctx>) -> Result<Self, LabError> {
         let (options, network) = (&ctx.options, &ctx.network);
         let ports = &options.ports;
+        let mut trusted = vec![network.listen(ports.xmpp_trusted_port, 7400).await?];
+        for _ in 1..options.imp_nodes {
+            trusted.push(network.listen(None, 7400).await?);
+        }
         let listeners = imp::Listeners {
             client: network.listen(ports.xmpp_client_port, 5222).await?,
-            trusted: network.listen(ports.xmpp_trusted_port, 7400).await?,
+            trusted,
             axl: network.listen(ports.axl_port, 8443).await?,
         };
         let cloud_door = network.listen(ports.cloud_port, 18_080).await?;
@@ -154,7 +158,10 @@ impl Lab {
         let client_tls = client_config(authority.as_ref().map(|authority| authority.pem.as_str()))?;
 
         let [xmpp_client, xmpp_trusted, axl] =
-            [&listeners.client, &listeners.trusted, &listeners.axl].map(crate::net::Listener::address);
+            [&listeners.client, &listeners.trusted[0], &listeners.axl].map(crate::net::Listener::address);
+        let trusted = listeners.trusted.iter().enumerate();
+        let nodes =
+            trusted.map(|(n, door)| format!("{}={}", imp::nodes::Nodes::name(n), door.address())).collect();
         let acceptor = server_tls.clone().map(TlsAcceptor::from);
         let cloud = Cloud::start(ctx, cloud_door, acceptor)?;
         let control_address = format!("http://{}", control_door.address());
@@ -189,6 +196,7 @@ impl Lab {
         let mut endpoints = Endpoints {
             xmpp_client,
             xmpp_trusted,
+            nodes,
             axl,
             cloud: cloud.origin().to_owned(),
             control: control_address,

@@ -79,6 +79,9 @@ pub struct Options {
     /// Add this many enabled users, `u00001` and so on.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=99_999))]
     pub users: u32,
+    /// How many nodes IM and Presence has: 1, or 2 that take over for each other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub imp_nodes: u32,
     /// Where the store, its key and the connector's settings are put; a new folder under the system's temporary one if absent.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -99,6 +102,7 @@ impl Default for Options {
             kind: false,
             tls: false,
             users: 0,
+            imp_nodes: 1,
             state: None,
             ports: Ports::default(),
         }

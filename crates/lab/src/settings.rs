@@ -70,6 +70,10 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
         Link::C => ("c", &endpoints.xmpp_client, crate::ctx::TOKEN_KEY),
     };
     secret("imp.secret", imp_secret)?;
+    let nodes: Vec<String> = match options.link {
+        Link::A if options.imp_nodes > 1 => endpoints.nodes.iter().map(|node| quoted(node)).collect(),
+        _ => vec![quoted(node)],
+    };
     let source = match options.token_source {
         TokenSource::Organization => "organization",
         TokenSource::User => "user",
@@ -110,7 +114,7 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     let scheme = if options.tls { "https" } else { "http" };
     let mut imp = vec![
         ("publisher", quoted(&endpoints.axl)),
-        ("nodes", format!("[{}]", quoted(node))),
+        ("nodes", format!("[{}]", nodes.join(", "))),
         ("link", quoted(link)),
         ("domains", format!("[{}, {}]", quoted(DOMAIN), quoted(SECOND_DOMAIN))),
         ("secret_file", quoted("imp.secret")),

@@ -510,11 +510,15 @@ impl File<'_> {
                 self.reader.wrong(at, "axl_url", "plain http is refused off loopback: use https");
             }
         }
-        let nodes_on_loopback = config
-            .imp
-            .iter()
-            .flat_map(|imp| &imp.nodes)
-            .all(|node| is_loopback(node.rsplit_once(':').map_or(node.as_str(), |(host, _)| host)));
+        let nodes_on_loopback = config.imp.iter().flat_map(|imp| &imp.nodes).all(|node| {
+            is_loopback(
+                node.rsplit_once(':')
+                    .map_or(node.as_str(), |(host, _)| host)
+                    .rsplit('=')
+                    .next()
+                    .unwrap_or_default(),
+            )
+        });
         if config.time_scale > 1 && !(cloud_on_loopback && nodes_on_loopback) {
             let at = At { table: "testing", index: 0 };
             self.reader.wrong(at, "time_scale", "above 1 is refused unless every address is on loopback");

@@ -70,7 +70,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "imp", key: "publisher", fallback: Required("\"imp1.corp.example\""),
         doc: "The IM and Presence publisher: host, or host:port where AXL is not on 8443." },
     Setting { table: "imp", key: "nodes", fallback: Default("[]"),
-        doc: "The nodes that sessions are held on, host or host:port; the publisher alone if empty." },
+        doc: "The nodes that sessions are held on, host or host:port, or name=host:port where the cluster calls it otherwise; the publisher alone if empty. With several, each user's session is on the node that homes the user, or on its partner while that has taken over." },
     Setting { table: "imp", key: "link", fallback: Default("\"a\""),
         doc: "How sessions are held: \"a\" session control over one trusted link (port 7400), \"b\" one client stream a user with a service credential (port 5222), \"c\" one client stream a user with a token (port 5222)." },
     Setting { table: "imp", key: "domains", fallback: Required("[\"corp.example\"]"),

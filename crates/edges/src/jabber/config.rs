@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use xmpp_core::Secret;
 
+use super::LinkKey;
+use super::nodes::News;
 use crate::seam::{Clock, Dial, Generator, Scale};
 
 /// The settings of the Jabber edge.
@@ -29,6 +32,9 @@ pub struct Cluster {
     pub domains: Vec<String>,
     /// Host and port of its nodes: the first that answers is used, beginning with the one used before.
     pub nodes: Vec<(String, u16)>,
+    /// What the cluster itself calls each of them: whoever is homed on a node of that name has a session there, on a
+    /// link to that node. Empty where that is not known: one trusted link then carries everybody.
+    pub names: Vec<String>,
     /// How sessions are held.
     pub access: Access,
     /// Encrypts the link; `None`: in the clear, as on the trusted port of IM and Presence.
@@ -75,6 +81,8 @@ pub(super) struct Shared {
     pub(super) generator: Generator,
     pub(super) scale: Scale,
     pub(super) limiter: Limiter,
+    /// What links tell the edge.
+    pub(super) news: UnboundedSender<(LinkKey, News)>,
 }
 
 impl Shared {

@@ -39,7 +39,8 @@ pub(super) struct Resume {
     pub(super) skip: u64,
 }
 
-/// Connects to the nodes of a cluster in turn, from the `first`th on; gives the stream and whose turn it was.
+/// Connects to the nodes of a cluster in turn, from the `first`th on, or to that one `only`; gives the stream and whose
+/// turn it was.
 ///
 /// # Errors
 /// What the server said, where another node would say the same; else what became of the last node.
@@ -49,12 +50,14 @@ pub(super) async fn connect(
     whose: Whose,
     resume: Option<Resume>,
     first: usize,
+    only: bool,
 ) -> Result<(Box<Connection>, usize), ConnectError> {
     let cluster = &shared.config.clusters[cluster];
     let count = cluster.nodes.len();
+    let turns = if only { 1 } else { count };
     let none = io::Error::new(io::ErrorKind::NotFound, "the cluster has no nodes");
     let mut failure = ConnectError::Io(none);
-    for turn in (first..first + count).map(|turn| turn % count) {
+    for turn in (first..first + turns).map(|turn| turn % count) {
         let (host, port) = &cluster.nodes[turn];
         let limit = shared.scale.of(Duration::from_secs(20));
         let dialed = tokio::time::timeout(limit, shared.dial.dial(host, *port)).await;

@@ -30,6 +30,11 @@ pub(super) fn stream_key(whose: &str) -> Box<str> {
     format!("{STREAM}{whose}").into()
 }
 
+/// The name of the value of the stream to one node.
+pub(super) fn node_key(component: &str, node: &str) -> Box<str> {
+    stream_key(&format!("{component} {node}"))
+}
+
 /// The name of the value of one session.
 pub(super) fn session_key(person: &PersonId) -> Box<str> {
     format!("{SESSION}{person}").into()

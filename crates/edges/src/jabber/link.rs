@@ -20,9 +20,11 @@ use xmpp_core::tokio::{ConnectError, Connection, Event};
 use xmpp_core::{Element, FullJid};
 
 use self::stream::{Stream, close};
+use super::LinkKey;
 use super::board::Board;
 use super::config::{Access, Shared};
 use super::kept::{self, Kept};
+use super::nodes::News;
 use super::outgoing::{Outgoing, Purpose, Wire};
 use super::session::{Prepared, Session};
 use super::words;
@@ -51,6 +53,8 @@ pub(super) enum Command {
     Try(PersonId, Element),
     /// Tell the other clients of that person that this stanza was not delivered.
     Undelivered(PersonId, StanzaId),
+    /// Have nothing to do with that person's session any more, and say so when the hub knows.
+    Leave(PersonId),
     /// The attempt is on disk.
     Write(Ticket),
     /// The attempt is not to be made.
@@ -162,6 +166,17 @@ pub(super) struct Link {
     last_traffic: Instant,
     /// The node that served last.
     node: usize,
+    /// Only that one is used: the sessions are of its users, and of its partner's.
+    pinned: bool,
+    /// There are other nodes, so who is refused here may be served on one of them.
+    pub(super) paired: bool,
+    /// Who leaves, and how many inputs the hub has to take before.
+    leaving: VecDeque<(u64, PersonId)>,
+    /// Inputs that the hub has taken.
+    taken: u64,
+    /// Nobody answers at the node; the edge has been told.
+    unreachable: bool,
+    key: LinkKey,
     tries: u32,
     last_request: u64,
     /// Since when the link is stopping, and whether it signs out.
@@ -173,10 +188,14 @@ impl Link {
     pub(super) fn new(
         shared: Arc<Shared>,
         board: Arc<Board>,
-        cluster: usize,
-        whose: Option<PersonId>,
+        key: LinkKey,
         kept: &Kept,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
+        let (cluster, node, whose) = match &key {
+            LinkKey::Cluster(cluster) => (*cluster, None, None),
+            LinkKey::Node((cluster, node)) => (*cluster, Some(*node), None),
+            LinkKey::Person(cluster, person) => (*cluster, None, Some(person.clone())),
+        };
         let (mailbox, commands) = mpsc::unbounded_channel();
         let now = Instant::now();
         let carriage = match (whose, &shared.config.clusters[cluster].access) {
@@ -185,6 +204,7 @@ impl Link {
             }
             (whose, _) => Carriage::Client(whose.unwrap_or_else(|| PersonId::new(""))),
         };
+        let paired = node.is_some() && shared.config.clusters[cluster].names.len() > 1;
         let mut link = Self {
             shared,
             board,
@@ -207,7 +227,13 @@ impl Link {
             deaf: false,
             unread_since: None,
             last_traffic: now,
-            node: 0,
+            node: node.unwrap_or(0),
+            pinned: node.is_some(),
+            paired,
+            leaving: VecDeque::new(),
+            taken: 0,
+            unreachable: false,
+            key,
             tries: 0,
             last_request: 0,
             stopping: None,
@@ -224,6 +250,9 @@ impl Link {
     fn kept_name(&self) -> Box<str> {
         match &self.carriage {
             Carriage::Client(person) => kept::stream_key(person.as_str()),
+            Carriage::Trusted(_, component) if self.pinned => {
+                kept::node_key(component, &self.shared.config.clusters[self.cluster].names[self.node])
+            }
             Carriage::Trusted(_, component) => kept::stream_key(component),
         }
     }
@@ -252,7 +281,10 @@ impl Link {
                         self.command(command, now);
                     }
                 }
-                Wake::Taken(true) => self.taking = None,
+                Wake::Taken(true) => {
+                    self.taking = None;
+                    self.taken += 1;
+                }
                 // The hub takes nothing more: it stops. What it did not take stays with the far side.
                 Wake::Taken(false) => (self.taking, self.deaf) = (None, true),
                 Wake::Command(None) => return,
@@ -271,6 +303,7 @@ impl Link {
             Command::Deliver(person, jid, prepared) => self.deliver(&person, jid, prepared, now),
             Command::Try(person, element) => self.send_as(&person, element),
             Command::Undelivered(person, of) => self.undelivered(&person, &of),
+            Command::Leave(person) => self.leave(person, now),
             Command::Write(ticket) => self.outgoing.answer(ticket, true),
             Command::Skip(ticket) => {
                 self.outgoing.answer(ticket, false);
@@ -303,10 +336,35 @@ impl Link {
         }
     }
 
+    /// A person's session goes to another link. What was attempted on a stream whose node does not answer will not be
+    /// known before it does, so the stream is over when nobody is left on it.
+    fn leave(&mut self, person: PersonId, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&person) {
+            session.wanted = Some(Wanted::Closed);
+            self.drive(&person, now);
+        }
+        if !matches!(self.phase, Phase::Up(_)) && !self.sessions.values().any(Session::wants_open) {
+            self.over(None, now);
+        }
+        let before = self.taken + self.intake.len() as u64 + u64::from(self.taking.is_some());
+        self.leaving.push_back((before, person));
+    }
+
+    /// Tells the edge something of this link.
+    pub(super) fn tell(&self, news: News) {
+        // Without the edge there is nobody to care.
+        let _ = self.shared.news.send((self.key.clone(), news));
+    }
+
     /// Moves everything that can move: towards the hub, onto the wire, towards a connection.
     fn advance(&mut self, now: Instant) {
         if self.deaf {
             self.intake.clear();
+        }
+        while self.leaving.front().is_some_and(|(after, _)| *after <= self.taken || self.deaf) {
+            if let Some((_, person)) = self.leaving.pop_front() {
+                self.tell(News::Left(person));
+            }
         }
         if self.taking.is_none()
             && let Some(inbound) = self.intake.pop_front()

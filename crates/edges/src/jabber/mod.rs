@@ -6,8 +6,8 @@
 //!    └──── HubPort ◄────┴──────────────────────────┘
 //! ```
 //!
-//! There is one link for each cluster with a trusted link, and one for each user otherwise. A link is one
-//! task. It keeps to rule 11 by itself: positions before bytes, nothing in between, nothing after a
+//! There is one link for each node of a cluster with a trusted link (one for the cluster where it is not known who is
+//! homed on which node), and one for each user otherwise. A link is one task. It keeps to rule 11 by itself: positions before bytes, nothing in between, nothing after a
 //! resumption before the router has settled it.
 
 mod board;
@@ -17,6 +17,7 @@ mod dial;
 pub(crate) mod intake;
 mod kept;
 mod link;
+mod nodes;
 mod ns;
 mod opener;
 mod outgoing;
@@ -35,21 +36,25 @@ use router::ids::{PersonId, StreamId};
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
 use router::outbound::{Hint, Wanted};
 use router::outbox::Entry;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use xmpp_core::{BareJid, FullJid};
 
 pub use config::{Access, Cluster, Config};
 pub use kept::Kept;
+pub use nodes::{NodeStanding, Standing};
 pub use opener::{Cleartext, OpenError, Opener, Opening};
 
 use self::board::Board;
 use self::config::{Limiter, Shared};
 use self::link::{Command, Link};
+use self::nodes::{News, NodeKey, Nodes};
 use self::session::Prepared;
 use crate::port::{Delivery, HubPort, Order};
 use crate::seam::{Clock, Dial, Generator, Scale};
+use crate::topology::home_of;
 
 /// How long a delivery may wait for a key or a session (rule 14). Scaled.
 const WAIT: Duration = Duration::from_secs(5);
@@ -70,6 +75,8 @@ pub struct Means {
     pub generator: Generator,
     /// How fast waits run.
     pub scale: Scale,
+    /// How nodes stand, where a publisher tells.
+    pub standing: Option<watch::Receiver<Standing>>,
 }
 
 impl JabberEdge {
@@ -82,9 +89,10 @@ impl JabberEdge {
         kept: Kept,
         means: Means,
     ) -> JoinHandle<()> {
-        let Means { opener, dial, clock, generator, scale } = means;
+        let Means { opener, dial, clock, generator, scale, standing } = means;
+        let (news, told) = mpsc::unbounded_channel();
         let limiter = Limiter::new(config.sessions_per_second, scale);
-        let shared = Arc::new(Shared { config, dial, clock, generator, scale, limiter });
+        let shared = Arc::new(Shared { config, dial, clock, generator, scale, limiter, news });
         let mut edge = Edge {
             shared,
             board: Arc::new(Board::new(port)),
@@ -93,6 +101,9 @@ impl JabberEdge {
             kept,
             links: BTreeMap::new(),
             people: BTreeMap::new(),
+            nodes: Nodes::default(),
+            told,
+            standing,
             tasks: JoinSet::new(),
             preparing: JoinSet::new(),
             stopping: false,
@@ -102,10 +113,11 @@ impl JabberEdge {
     }
 }
 
-/// Which link carries whom: one for everybody of a cluster, or one for a person.
+/// Which link carries whom: one for everybody of a cluster or of a node, or one for a person.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LinkKey {
     Cluster(usize),
+    Node(NodeKey),
     Person(usize, PersonId),
 }
 
@@ -114,6 +126,10 @@ struct Held {
     wanted: Wanted,
     /// Where the session is, and under which JID; `None`: the person has no JID that we serve.
     place: Option<(LinkKey, FullJid)>,
+    /// The link of `place` was asked to let go; where the session goes then is decided then.
+    moving: bool,
+    /// `place` is where an earlier run had it, and the router has not spoken of it yet.
+    found: bool,
 }
 
 struct Edge {
@@ -124,6 +140,9 @@ struct Edge {
     kept: Kept,
     links: BTreeMap<LinkKey, UnboundedSender<Command>>,
     people: BTreeMap<PersonId, Held>,
+    nodes: Nodes,
+    told: UnboundedReceiver<(LinkKey, News)>,
+    standing: Option<watch::Receiver<Standing>>,
     tasks: JoinSet<()>,
     preparing: JoinSet<()>,
     stopping: bool,
@@ -134,9 +153,20 @@ impl Edge {
     fn take_up(&mut self) {
         let owners: Vec<PersonId> =
             self.kept.values.keys().filter_map(|key| kept::stream_owner(key)).map(PersonId::new).collect();
-        for cluster in 0..self.shared.config.clusters.len() {
-            if self.shared.config.clusters[cluster].access.is_trusted() {
-                self.link(&LinkKey::Cluster(cluster));
+        let shared = Arc::clone(&self.shared);
+        for (at, cluster) in shared.config.clusters.iter().enumerate() {
+            let Access::Trusted { component, .. } = &cluster.access else { continue };
+            let node_kept = |name: &String| self.kept.values.contains_key(&kept::node_key(component, name));
+            let kept: Vec<usize> =
+                (0..cluster.names.len()).filter(|n| node_kept(&cluster.names[*n])).collect();
+            // Two links to one node would drive each other out.
+            if cluster.names.is_empty() {
+                self.link(&LinkKey::Cluster(at));
+            }
+            for node in kept {
+                let key = LinkKey::Node((at, node));
+                self.link(&key);
+                self.found_on(&key, &kept::node_key(component, &cluster.names[node]));
             }
         }
         for owner in owners {
@@ -158,6 +188,11 @@ impl Edge {
                     Some(order) => self.order(order),
                     // The hub is gone, so there is nobody to carry anything for.
                     None => return,
+                },
+                Some((key, news)) = self.told.recv() => self.news(&key, news),
+                changed = changed(&mut self.standing) => match changed {
+                    Some(standing) => self.stand(standing),
+                    None => self.standing = None,
                 },
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended {
@@ -207,12 +242,8 @@ impl Edge {
         if let Some(link) = self.links.get(key) {
             return link.clone();
         }
-        let (cluster, whose) = match key {
-            LinkKey::Cluster(cluster) => (*cluster, None),
-            LinkKey::Person(cluster, person) => (*cluster, Some(person.clone())),
-        };
         let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
-        let (link, mailbox) = Link::new(shared, board, cluster, whose, &self.kept);
+        let (link, mailbox) = Link::new(shared, board, key.clone(), &self.kept);
         self.tasks.spawn(link.run());
         self.links.insert(key.clone(), mailbox.clone());
         mailbox
@@ -224,37 +255,156 @@ impl Edge {
     }
 
     /// Where a person's session belongs, and the JID that it has; `None` where the person has no JID, or one
-    /// of a domain that we do not serve.
+    /// of a domain that we do not serve, or is homed on a node that we are not told of.
     fn place(&self, person: &PersonId) -> Option<(LinkKey, FullJid)> {
         let jid = self.directory.by_person(person)?.jid.as_ref()?;
         let jid = BareJid::new(jid.as_str()).ok()?;
-        let cluster = self.cluster(&jid)?;
-        let key = match self.shared.config.clusters[cluster].access.is_trusted() {
-            true => LinkKey::Cluster(cluster),
+        let clusters = &self.shared.config.clusters;
+        let (cluster, home) = match self.home(person) {
+            Some((cluster, home)) if cluster < clusters.len() => (cluster, home),
+            _ => (self.cluster(&jid)?, ""),
+        };
+        let key = match clusters[cluster].access.is_trusted() {
+            true if clusters[cluster].names.is_empty() || home.is_empty() => LinkKey::Cluster(cluster),
+            true => LinkKey::Node(self.nodes.serving(clusters, cluster, home, person)?),
             false => LinkKey::Person(cluster, person.clone()),
         };
         Some((key, jid.with_resource_str(&self.shared.resource()).ok()?))
     }
 
-    fn want(&mut self, person: PersonId, wanted: Wanted) {
-        let place = self.place(&person);
-        let before = self.people.get(&person).and_then(|held| held.place.clone());
-        match (&before, &place) {
-            // The person has moved to another link.
-            (Some((old, jid)), Some((new, _))) if old != new => self.tell(old, &person, jid, Wanted::Closed),
-            (Some((old, jid)), None) => self.tell(old, &person, jid, Wanted::Closed),
-            _ => {}
+    /// The cluster and the node that home a person.
+    fn home(&self, person: &PersonId) -> Option<(usize, &str)> {
+        home_of(self.directory.by_person(person)?.home.as_deref()?)
+    }
+
+    /// The node that homes a person, where it is one of those that we are told of.
+    fn home_node(&self, person: &PersonId) -> Option<NodeKey> {
+        let (cluster, home) = self.home(person)?;
+        let names = &self.shared.config.clusters.get(cluster)?.names;
+        Some((cluster, names.iter().position(|name| name == home)?))
+    }
+
+    /// The sessions of an earlier run on this stream are where it is.
+    fn found_on(&mut self, key: &LinkKey, stream: &str) {
+        let Some(stream) = self.kept.get::<kept::KeptStream>(stream).map(|kept| kept.stream) else { return };
+        for name in self.kept.values.keys() {
+            let Some(person) = kept::session_owner(name) else { continue };
+            let session = self.kept.get::<kept::KeptSession>(name).filter(|session| session.stream == stream);
+            let jid = session.and_then(|session| BareJid::new(&session.jid).ok());
+            let jid = jid.and_then(|jid| jid.with_resource_str(&self.shared.resource()).ok());
+            if let Some(jid) = jid {
+                let held = Held {
+                    wanted: Wanted::Closed,
+                    place: Some((key.clone(), jid)),
+                    moving: false,
+                    found: true,
+                };
+                self.people.insert(person, held);
+            }
         }
-        match &place {
-            Some((key, jid)) => self.tell(key, &person, jid, wanted.clone()),
-            None if wanted != Wanted::Closed => {
-                tracing::warn!(%person, "no session: the person has no JID of a domain that is served");
+    }
+
+    fn want(&mut self, person: PersonId, wanted: Wanted) {
+        let held = self.people.get(&person);
+        if held.is_some_and(|held| held.moving) {
+            if let Some(held) = self.people.get_mut(&person) {
+                held.wanted = wanted;
+            }
+            return;
+        }
+        let before = held.and_then(|held| held.place.clone());
+        // In a new run a session may have been found on the partner.
+        if held.is_some_and(|held| held.found)
+            && let (Some((LinkKey::Node(on), _)), Some(home)) = (&before, self.home_node(&person))
+            && self.nodes.partner(&self.shared.config.clusters, home) == Some(*on)
+        {
+            self.nodes.found(home, *on, &person);
+        }
+        let place = self.place(&person);
+        match (&before, &place) {
+            // The person goes to another link, or to none: the one before lets go first, so that the hub hears of the
+            // end before the beginning.
+            (Some((old, _)), new) if new.as_ref().is_none_or(|(key, _)| key != old) => {
+                let _ = self.link(old).send(Command::Leave(person.clone()));
+                self.people.insert(person, Held { wanted, place: before, moving: true, found: false });
+                return;
+            }
+            (_, Some((key, jid))) => self.tell(key, &person, jid, wanted.clone()),
+            (_, None) if wanted != Wanted::Closed => {
+                tracing::warn!(%person, "no session: the person has no JID of a domain that is served, or a node that is not configured");
                 let closed = SessionEvent::Closed { for_good: true };
                 self.board.port.answer(Inbound::Session(person.clone(), closed));
             }
-            None => {}
+            (_, None) => {}
         }
-        self.people.insert(person, Held { wanted, place });
+        self.people.insert(person, Held { wanted, place, moving: false, found: false });
+    }
+
+    /// A link tells something of itself.
+    fn news(&mut self, key: &LinkKey, news: News) {
+        match (news, key) {
+            (News::Left(person), _) => {
+                let Some(held) = self.people.get_mut(&person).filter(|held| held.moving) else { return };
+                (held.place, held.moving) = (None, false);
+                let wanted = held.wanted.clone();
+                self.want(person, wanted);
+            }
+            (News::Elsewhere(person), LinkKey::Node(node)) => {
+                let is_there = |held: &&Held| {
+                    !held.moving && matches!(&held.place, Some((LinkKey::Node(on), _)) if on == node)
+                };
+                if self.people.get(&person).filter(is_there).is_some() {
+                    self.look_elsewhere(person);
+                }
+            }
+            (News::Unreachable, LinkKey::Node(node)) => {
+                self.nodes.reachable(*node, false);
+                self.evacuate(*node);
+            }
+            (News::Reachable, LinkKey::Node(node)) => {
+                self.nodes.reachable(*node, true);
+                // Whoever waits on a node that does not answer has somewhere to go now.
+                let clusters = &self.shared.config.clusters;
+                if let Some(partner) = self.nodes.partner(clusters, *node)
+                    && self.nodes.is_unreachable(partner)
+                {
+                    self.evacuate(partner);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Everybody on this node is looked for on the other one of the pair.
+    fn evacuate(&mut self, node: NodeKey) {
+        let there = |held: &Held| matches!(&held.place, Some((LinkKey::Node(on), _)) if *on == node);
+        let people: Vec<PersonId> =
+            self.people.iter().filter(|(_, held)| there(held)).map(|(person, _)| person.clone()).collect();
+        for person in people {
+            self.look_elsewhere(person);
+        }
+    }
+
+    fn look_elsewhere(&mut self, person: PersonId) {
+        let Some(home) = self.home_node(&person) else { return };
+        if self.nodes.stray(&self.shared.config.clusters, home, &person)
+            && let Some(held) = self.people.get(&person)
+        {
+            let wanted = held.wanted.clone();
+            self.want(person, wanted);
+        }
+    }
+
+    /// The publishers say something new of their nodes.
+    fn stand(&mut self, standing: Standing) {
+        let directory = Arc::clone(&self.directory);
+        let homed = |(cluster, node): &(usize, Box<str>)| {
+            let is_there = |home: &str| home_of(home) == Some((*cluster, &**node));
+            let people = directory.people().filter(|person| person.home.as_deref().is_some_and(is_there));
+            people.map(|person| person.id.clone()).collect()
+        };
+        self.nodes.take(standing, homed);
+        self.look_up_again();
     }
 
     fn tell(&mut self, key: &LinkKey, person: &PersonId, jid: &FullJid, wanted: Wanted) {
@@ -267,7 +417,7 @@ impl Edge {
         let moved: Vec<(PersonId, Wanted)> = self
             .people
             .iter()
-            .filter(|(person, held)| self.place(person) != held.place)
+            .filter(|(person, held)| !held.moving && !held.found && self.place(person) != held.place)
             .map(|(person, held)| (person.clone(), held.wanted.clone()))
             .collect();
         for (person, wanted) in moved {
@@ -278,6 +428,11 @@ impl Edge {
     fn deliver(&mut self, delivery: Delivery) {
         let ticket = delivery.ticket;
         let carrier = delivery.entry.carrier.clone();
+        let moving = self.people.get(&carrier).is_some_and(|held| held.moving);
+        if moving {
+            let outcome = Outcome::Later { cause: Cause::Session(carrier), after: None };
+            return self.board.receipt(ticket, outcome);
+        }
         let place = if self.stopping { None } else { self.place(&carrier) };
         let Some((key, jid)) = place else {
             let outcome = match self.directory.by_person(&carrier).filter(|_| !self.stopping) {
@@ -343,5 +498,13 @@ impl Edge {
         for link in self.links.values() {
             let _ = link.send(Command::Stop { sign_out });
         }
+    }
+}
+
+/// Waits for the publishers to say something new; `None`: they will not any more. Cancel safe.
+async fn changed(standing: &mut Option<watch::Receiver<Standing>>) -> Option<Standing> {
+    match standing {
+        Some(standing) => standing.changed().await.ok().map(|()| standing.borrow_and_update().clone()),
+        None => std::future::pending().await,
     }
 }

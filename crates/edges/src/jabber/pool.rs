@@ -14,6 +14,7 @@ use super::config::backoff;
 use super::intake::{self, Me, Reading};
 use super::kept::{self, KeptPresence, KeptSession};
 use super::link::{Carriage, Link};
+use super::nodes::News;
 use super::outgoing::{Purpose, Ready};
 use super::session::{Prepared, Session, Step};
 use super::words;
@@ -137,7 +138,9 @@ impl Link {
         }
         let slot = *session.slot.get_or_insert_with(|| {
             let slot = self.shared.limiter.slot(now, &self.shared.generator);
-            if session.tries == 0 { slot } else { slot.max(now + backoff(session.tries, &self.shared)) }
+            // Where a partner may take over at any moment, the limit alone spaces out the tries.
+            let tries = if self.paired { session.tries.min(1) } else { session.tries };
+            if tries == 0 { slot } else { slot.max(now + backoff(tries, &self.shared)) }
         });
         if now < slot {
             return;
@@ -340,6 +343,16 @@ impl Link {
     /// The server knows no such user. Asking again would give the same answer.
     pub(super) fn start_refused(&mut self, request: &str, now: Instant) {
         let Some(person) = self.starts.remove(request) else { return };
+        if self.paired {
+            tracing::debug!(%person, "this node does not start a session for this user");
+            // Its partner may serve this user, or will. Neither is asked in haste.
+            if let Some(session) = self.sessions.get_mut(&person) {
+                session.tries = session.tries.saturating_add(1);
+                session.go(Step::Closed, now);
+            }
+            self.tell(News::Elsewhere(person.clone()));
+            return self.drive(&person, now);
+        }
         tracing::warn!(%person, "the server does not start a session for this user");
         if let Some(mut session) = self.sessions.remove(&person) {
             session.barred = true;
@@ -358,6 +371,9 @@ impl Link {
             session.ids = None;
             if !matches!(session.step, Step::Ending) {
                 tracing::warn!(%person, replaced, "the server ended a session");
+                if self.paired && !replaced {
+                    self.tell(News::Elsewhere(person.clone()));
+                }
                 session.barred |= replaced;
                 session.tries = session.tries.saturating_add(1);
                 self.tell_closed(&person, &mut session, replaced);

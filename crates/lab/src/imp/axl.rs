@@ -8,13 +8,12 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use xmpp_core::Element;
 
+use super::nodes::Nodes;
 use super::sql::{Record, Select, SqlError, Table};
 use crate::ctx::{AXL_PASSWORD, AXL_USER, Ctx};
 use crate::http::{Answer, Call, serve as serve_http};
 use crate::net::Listener;
 
-/// The id of the only node of this cluster.
-const NODE: &str = "1";
 /// An answer of more rows than this is a fault, as one of more than 8 MB is.
 const ROWS: usize = 12_000;
 
@@ -77,11 +76,17 @@ fn answer(ctx: &Ctx, call: &Call) -> Answer {
     let answered = match request.operation.as_str() {
         "executeSQLQuery" => execute(ctx, &request),
         "listProcessNode" => {
-            Ok(thing("processNode", &[("name", "imp1.lab.example"), ("nodeUsage", "Publisher")]))
+            let usage = |node| if node == 0 { "Publisher" } else { "Subscriber" };
+            let node = |n| thing("processNode", &[("name", &*Nodes::name(n)), ("nodeUsage", usage(n))]);
+            Ok((0..ctx.nodes.count()).map(node).collect())
         }
         "listPresenceRedundancyGroup" => {
-            let fields =
-                [("name", "DefaultCUPSubcluster"), ("server1", "imp1.lab.example"), ("haEnabled", "false")];
+            let (first, second) = (Nodes::name(0), Nodes::name(1));
+            let mut fields = vec![("name", "DefaultCUPSubcluster"), ("server1", first.as_str())];
+            match ctx.nodes.count() {
+                1 => fields.push(("haEnabled", "false")),
+                _ => fields.extend([("server2", second.as_str()), ("haEnabled", "true")]),
+            }
             Ok(thing("presenceRedundancyGroup", &fields))
         }
         other => Err((None, format!("Operation {other} is not implemented."))),
@@ -177,7 +182,7 @@ fn tables(ctx: &Ctx) -> Vec<Table> {
             ("mailid", text(&person.mail)),
             ("status", text("1")),
             ("tkassignmentstate", text("1")),
-            ("primarynodeid", text(NODE)),
+            ("primarynodeid", text(&(ctx.nodes.home(&person.jid) + 1).to_string())),
             ("xep106userid", text(&person.name)),
             ("enablecups", text("t")),
         ]));
@@ -192,19 +197,26 @@ fn tables(ctx: &Ctx) -> Vec<Table> {
             ("enablecups", text("t")),
         ]));
     }
-    let node = Record::from([
-        ("id", text(NODE)),
-        ("name", text("imp1.lab.example")),
-        ("isprimary", text("t")),
-        ("tkhaserverstate", text("2")),
-        ("jsmid", text("jsm-1.imp1-lab-example")),
-        ("subclusterid", text("1")),
+    let node = |n: usize| {
+        Record::from([
+            ("id", text(&(n + 1).to_string())),
+            ("name", text(&Nodes::name(n))),
+            ("isprimary", text(if n == 0 { "t" } else { "f" })),
+            ("tkhaserverstate", text(ctx.nodes.state(n))),
+            ("jsmid", text(&format!("jsm-1.imp{}-lab-example", n + 1))),
+            ("subclusterid", text("1")),
+        ])
+    };
+    let redundant = if ctx.nodes.count() > 1 { "t" } else { "f" };
+    let group = Record::from([
+        ("id", text("1")),
+        ("name", text("DefaultCUPSubcluster")),
+        ("haenabled", text(redundant)),
     ]);
-    let group =
-        Record::from([("id", text("1")), ("name", text("DefaultCUPSubcluster")), ("haenabled", text("f"))]);
+    let nodes = (0..ctx.nodes.count()).map(node).collect();
     vec![
         Table { name: "enduser", columns: USERS, rows: users },
-        Table { name: "enterprisenode", columns: NODES, rows: vec![node] },
+        Table { name: "enterprisenode", columns: NODES, rows: nodes },
         Table { name: "enterprisesubcluster", columns: GROUPS, rows: vec![group] },
     ]
 }

@@ -52,7 +52,8 @@ impl State {
         let (Some(resource), true, true) = (resource, served, self.is_account(&bare)) else {
             return self.push_control(wire, sc::refused(&request));
         };
-        if self.strikes("imp-refuses-sessions", &bare) {
+        let node = self.wires.get(&wire).map_or(0, |wire| wire.node);
+        if self.strikes("imp-refuses-sessions", &bare) || self.ctx.nodes.serving(&bare) != node {
             return self.push_control(wire, sc::refused(&request));
         }
         let sm = format!("{:016x}", u64::from_be_bytes(self.ctx.rng.bytes()));

@@ -26,7 +26,18 @@ const UNWRITTEN: usize = 64 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Door {
     Client,
-    Link,
+    /// The trusted link of this node.
+    Link(usize),
+}
+
+impl Door {
+    /// The node behind it.
+    fn node(self) -> usize {
+        match self {
+            Self::Client => 0,
+            Self::Link(node) => node,
+        }
+    }
 }
 
 /// Accepts connections for ever.
@@ -47,23 +58,26 @@ pub(crate) async fn serve(server: Arc<Server>, door: Door, mut listener: Listene
 }
 
 async fn connection(server: Arc<Server>, door: Door, io: BoxIo, tls: AcceptTls) {
+    if matches!(door, Door::Link(node) if !server.ctx.nodes.is_up(node)) {
+        return;
+    }
     let mut acceptor = accept::Config::new(
         vec![DOMAIN.to_owned(), SECOND_DOMAIN.to_owned()],
         Entropy::from_bytes(server.ctx.rng.bytes()),
     );
     let names = match door {
         Door::Client => &faults::CLIENT,
-        Door::Link => &faults::LINK,
+        Door::Link(_) => &faults::LINK,
     };
     if !server.ctx.faults.is_on(names.no_management) {
-        acceptor.registry = Some(Arc::new(Registry(Arc::clone(&server))));
+        acceptor.registry = Some(Arc::new(Registry(Arc::clone(&server), door.node())));
     }
     let mut config = AcceptConfig::new(acceptor);
     config.tls = tls;
     let accounts = Arc::new(Accounts(Arc::clone(&server.ctx)));
     let accepted = match door {
         Door::Client => Connection::accept_client(io, config, accounts).await,
-        Door::Link => Connection::accept_component(io, config, accounts).await,
+        Door::Link(_) => Connection::accept_component(io, config, accounts).await,
     };
     let connection = match accepted {
         Ok(connection) => connection,
@@ -75,11 +89,11 @@ async fn connection(server: Arc<Server>, door: Door, io: BoxIo, tls: AcceptTls) 
     let wake = Arc::new(Notify::new());
     let resumed = matches!(connection.outcome(), Outcome::Resumed { .. });
     let registered = match resumed {
-        true => server.state().attach(connection.jid(), Arc::clone(&wake)),
+        true => server.state().attach(connection.jid(), door.node(), Arc::clone(&wake)),
         false => register(&server, door, &connection, &wake),
     };
     let Some((wire, epoch)) = registered else { return };
-    Driver { server, names, connection, wire, epoch, wake, resumed }.run().await;
+    Driver { server, names, connection, node: door.node(), wire, epoch, wake, resumed }.run().await;
 }
 
 /// Gives a connection a stream of its own. That of a component is there for as long as it has not said whether it wants
@@ -95,9 +109,9 @@ fn register(
     let owner = match (door, jid.resource()) {
         (Door::Client, Some(resource)) => Owner::Client(jid.to_bare().to_string(), resource.to_string()),
         (Door::Client, None) => return None,
-        (Door::Link, _) => Owner::Link(jid.to_string()),
+        (Door::Link(_), _) => Owner::Link(jid.to_string()),
     };
-    let (wire, epoch) = state.open(owner.clone(), Arc::clone(wake));
+    let (wire, epoch) = state.open(owner.clone(), door.node(), Arc::clone(wake));
     if let Owner::Client(bare, resource) = &owner {
         state.bind(bare, resource, wire, None);
     }
@@ -105,11 +119,11 @@ fn register(
 }
 
 /// Lets `xmpp-core` ask the state about stream management.
-struct Registry(Arc<Server>);
+struct Registry(Arc<Server>, usize);
 
 impl ResumeRegistry for Registry {
     fn enable(&self, jid: &Jid) -> Option<String> {
-        self.0.state().grant_resumption(jid)
+        self.0.state().grant_resumption(jid, self.1)
     }
 
     fn max_seconds(&self) -> Option<u32> {
@@ -117,7 +131,7 @@ impl ResumeRegistry for Registry {
     }
 
     fn resume(&self, id: &str, h: u32, jid: &Jid) -> Result<Resumable, ResumeRefused> {
-        self.0.state().claim(id, h, jid)
+        self.0.state().claim(id, h, jid, self.1)
     }
 }
 
@@ -137,6 +151,7 @@ struct Driver {
     server: Arc<Server>,
     names: &'static faults::Door,
     connection: Connection,
+    node: usize,
     wire: WireId,
     epoch: u64,
     wake: Arc<Notify>,
@@ -207,7 +222,7 @@ impl Driver {
                 self.resumed = true;
                 let mut state = self.server.state();
                 state.forget(self.wire);
-                match state.attach(self.connection.jid(), Arc::clone(&self.wake)) {
+                match state.attach(self.connection.jid(), self.node, Arc::clone(&self.wake)) {
                     Some((wire, epoch)) => (self.wire, self.epoch) = (wire, epoch),
                     None => return Some(End::Gone),
                 }

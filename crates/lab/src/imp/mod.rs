@@ -4,8 +4,11 @@
 //! there that every resource is given, presence composed into one state per user, stream management (XEP-0198) on both
 //! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, and two domains.
 //!
-//! What it does not: rosters that can be changed, rooms, archives, federation, several nodes, and anything of the product
-//! whose wire form is not public. A state set by hand is published by a node of the lab's own ([`MANUAL_NODE`]).
+//! Two nodes can be one redundancy group: each has a trusted link of its own, which serves the users whom it homes or has
+//! taken over. Client streams find the node of their user by themselves.
+//!
+//! What it does not: rosters that can be changed, rooms, archives, federation, and anything of the product whose wire
+//! form is not public. A state set by hand is published by a node of the lab's own ([`MANUAL_NODE`]).
 
 mod accounts;
 pub mod axl;
@@ -13,6 +16,7 @@ mod control;
 mod doors;
 mod faults;
 mod messages;
+pub mod nodes;
 mod offline;
 mod presence;
 mod queries;
@@ -37,8 +41,8 @@ pub use self::queries::MANUAL_NODE;
 pub struct Listeners {
     /// Client streams.
     pub client: Listener,
-    /// The trusted link.
-    pub trusted: Listener,
+    /// The trusted link of each node.
+    pub trusted: Vec<Listener>,
     /// The AXL service.
     pub axl: Listener,
 }
@@ -52,7 +56,10 @@ pub fn start(ctx: &Arc<Ctx>, listeners: Listeners, tls: Option<Arc<rustls::Serve
     ctx.idle.probe(move || quiet.upgrade().is_none_or(|server| server.state().is_quiet()));
     let client_tls = tls.clone().map_or(AcceptTls::Off, AcceptTls::Allowed);
     ctx.spawn(doors::serve(Arc::clone(&server), doors::Door::Client, listeners.client, client_tls));
-    ctx.spawn(doors::serve(server, doors::Door::Link, listeners.trusted, AcceptTls::Off));
+    for (node, trusted) in listeners.trusted.into_iter().enumerate() {
+        ctx.spawn(doors::serve(Arc::clone(&server), doors::Door::Link(node), trusted, AcceptTls::Off));
+    }
+    ctx.spawn(nodes::follow(server));
     ctx.spawn(axl::serve(Arc::clone(ctx), listeners.axl, tls));
 }
 

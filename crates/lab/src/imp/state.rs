@@ -56,6 +56,8 @@ impl Owner {
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) owner: Owner,
+    /// The node that it is a stream of; 0 for client streams.
+    pub(crate) node: usize,
     pub(crate) queue: Queue,
     /// Wakes the task of the connection; `None` while there is no connection.
     connection: Option<Arc<Notify>>,
@@ -161,10 +163,11 @@ impl State {
     }
 
     /// A stream with a connection that `wake` wakes.
-    pub(crate) fn open(&mut self, owner: Owner, wake: Arc<Notify>) -> (WireId, u64) {
+    pub(crate) fn open(&mut self, owner: Owner, node: usize, wake: Arc<Notify>) -> (WireId, u64) {
         let id = self.number();
         let wire = Wire {
             owner,
+            node,
             queue: Queue::default(),
             connection: Some(wake),
             epoch: 0,
@@ -197,32 +200,46 @@ impl State {
 
     /// A component begins anew on this stream, so whatever it had on earlier ones is over.
     pub(crate) fn settle_link(&mut self, wire: WireId) {
-        let Some(owner) = self.wires.get(&wire).map(|wire| wire.owner.clone()) else { return };
-        let earlier: Vec<_> =
-            self.wires.range(..wire).filter(|(_, other)| other.owner == owner).map(|(id, _)| *id).collect();
+        let Some((owner, node)) = self.wires.get(&wire).map(|wire| (wire.owner.clone(), wire.node)) else {
+            return;
+        };
+        let earlier =
+            self.wires.range(..wire).filter(|(_, other)| other.owner == owner && other.node == node);
+        let earlier: Vec<_> = earlier.map(|(id, _)| *id).collect();
         for id in earlier {
             self.end_wire(id, "conflict");
         }
     }
 
     /// The id under which the newest unmanaged stream of an address can be resumed from now on.
-    pub(crate) fn grant_resumption(&mut self, address: &Jid) -> Option<String> {
+    pub(crate) fn grant_resumption(&mut self, address: &Jid, node: usize) -> Option<String> {
         let id = format!("{}-{}", self.ctx.rng.uuid(), self.number());
         let address = address.to_string();
         let wire = self.wires.values_mut().rev().find(|wire| {
-            wire.connection.is_some() && wire.resumption.is_none() && wire.owner.address() == address
+            wire.node == node
+                && wire.connection.is_some()
+                && wire.resumption.is_none()
+                && wire.owner.address() == address
         })?;
         wire.resumption = Some(id.clone());
         Some(id)
     }
 
     /// A peer wants its stream back; what it does not have is queued again.
-    pub(crate) fn claim(&mut self, id: &str, h: u32, jid: &Jid) -> Result<Resumable, ResumeRefused> {
+    pub(crate) fn claim(
+        &mut self,
+        id: &str,
+        h: u32,
+        jid: &Jid,
+        node: usize,
+    ) -> Result<Resumable, ResumeRefused> {
         let unknown = ResumeRefused { h: None };
         let (wire_id, wire) = self
             .wires
             .iter_mut()
-            .find(|(_, wire)| wire.resumption.as_deref() == Some(id) && wire.ended.is_none())
+            .find(|(_, wire)| {
+                wire.resumption.as_deref() == Some(id) && wire.ended.is_none() && wire.node == node
+            })
             .ok_or(unknown)?;
         let wire_id = *wire_id;
         let same = match &wire.owner {
@@ -252,10 +269,10 @@ impl State {
     }
 
     /// The connection that resumed the stream of this address reports for work.
-    pub(crate) fn attach(&mut self, address: &Jid, wake: Arc<Notify>) -> Option<(WireId, u64)> {
+    pub(crate) fn attach(&mut self, address: &Jid, node: usize, wake: Arc<Notify>) -> Option<(WireId, u64)> {
         let address = address.to_string();
-        let (id, wire) =
-            self.wires.iter_mut().find(|(_, wire)| wire.claimed && wire.owner.address() == address)?;
+        let is_it = |wire: &Wire| wire.claimed && wire.node == node && wire.owner.address() == address;
+        let (id, wire) = self.wires.iter_mut().find(|(_, wire)| is_it(wire))?;
         wire.claimed = false;
         wire.connection = Some(wake);
         wire.epoch += 1;
@@ -296,6 +313,15 @@ impl State {
                 server.state().expire(id, epoch);
             }
         });
+    }
+
+    /// A stream's node has died: the connection breaks without a word, and there is nothing to resume.
+    pub(crate) fn kill_wire(&mut self, id: WireId) {
+        let connection = self.wires.get_mut(&id).and_then(|wire| wire.connection.take());
+        self.end_wire(id, "system-shutdown");
+        if let Some(wake) = connection {
+            wake.notify_one();
+        }
     }
 
     fn expire(&mut self, id: WireId, epoch: u64) {

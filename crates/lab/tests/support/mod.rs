@@ -49,14 +49,15 @@ impl World {
     async fn build(network: Network, options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let ctx = Ctx::new(options, network, START);
         let listen = |usual| ctx.network.listen(None, usual);
-        let listeners = Listeners {
-            client: listen(5222).await.unwrap(),
-            trusted: listen(7400).await.unwrap(),
-            axl: listen(8443).await.unwrap(),
-        };
+        let mut trusted = Vec::new();
+        for _ in 0..ctx.options.imp_nodes {
+            trusted.push(listen(7400).await.unwrap());
+        }
+        let listeners =
+            Listeners { client: listen(5222).await.unwrap(), trusted, axl: listen(8443).await.unwrap() };
         let world = Self {
             client: listeners.client.port(),
-            trusted: listeners.trusted.port(),
+            trusted: listeners.trusted[0].port(),
             axl: listeners.axl.port(),
             ctx: Arc::clone(&ctx),
         };

@@ -16,8 +16,12 @@ use super::{Carriage, GRACE, Link, MARGIN, Phase};
 use crate::jabber::config::backoff;
 use crate::jabber::dial::{self, Fate, Resume, Whose};
 use crate::jabber::kept::{self, Kept, KeptSession, KeptStream};
+use crate::jabber::nodes::News;
 use crate::jabber::session::{Said, Session, Step};
 use crate::probe::causes;
+
+/// After so many failures in a row the users of a node are looked for on its partner.
+const UNREACHABLE: u32 = 3;
 
 /// The stream as the router knows it: it outlives its connections.
 pub(in crate::jabber) struct Stream {
@@ -115,7 +119,14 @@ impl Link {
         };
         let resume = self.stream.as_ref().and_then(Stream::resume);
         let shared = Arc::clone(&self.shared);
-        self.phase = Phase::Dialing(Box::pin(dial::connect(shared, self.cluster, whose, resume, self.node)));
+        self.phase = Phase::Dialing(Box::pin(dial::connect(
+            shared,
+            self.cluster,
+            whose,
+            resume,
+            self.node,
+            self.pinned,
+        )));
     }
 
     pub(super) fn wants_connection(&self) -> bool {
@@ -129,6 +140,10 @@ impl Link {
         tracing::warn!(link = %self.kept_name(), error = causes(error), "no stream");
         self.tries = if fate == Fate::Retry { self.tries.saturating_add(1) } else { u32::MAX };
         self.phase = Phase::Down(now + backoff(self.tries, &self.shared));
+        if self.pinned && !self.unreachable && self.tries >= UNREACHABLE {
+            self.unreachable = true;
+            self.tell(News::Unreachable);
+        }
         if fate == Fate::Never {
             self.over(None, now);
             self.bar_all(now);
@@ -138,6 +153,9 @@ impl Link {
     /// A connection is up: the stream goes on, or this is another one.
     pub(super) fn connected(&mut self, connection: Box<Connection>, node: usize, now: Instant) {
         (self.node, self.tries, self.last_traffic) = (node, 0, now);
+        if std::mem::take(&mut self.unreachable) {
+            self.tell(News::Reachable);
+        }
         let outcome = connection.outcome();
         let (resume, acknowledges) = (connection.resume_state(), connection.is_managed());
         self.phase = Phase::Up(connection);

@@ -135,6 +135,7 @@ impl World {
         let cluster = Cluster {
             domains: vec!["lab.example".into()],
             nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
+            names: vec![],
             access: self.access.clone(),
             tls: None,
         };
@@ -146,6 +147,7 @@ impl World {
             clock: Clock::starting_at(Time(1_790_000_000_000)),
             generator: Generator::seeded(self.runs),
             scale: Scale(1),
+            standing: None,
         };
         let port = HubPort::new(taker, answerer);
         self.edge = JabberEdge::start(config, port, receiver, self.kept.clone(), means);

@@ -1,0 +1,91 @@
+//! Two nodes of one cluster: one dies, its partner takes over, and gives back.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Connector, Lab, Scratch, get, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// How many sessions the connector holds.
+fn sessions(lab: &Lab) -> u64 {
+    let status = get(&format!("{}/status", lab.connector_status())).unwrap_or_default();
+    let status: Value = serde_json::from_str(&status).unwrap_or_default();
+    status["router"]["sessions"].as_u64().unwrap_or(0)
+}
+
+fn node(lab: &Lab, change: &Value) {
+    lab.control("/node", change);
+}
+
+/// The last that carol saw of the presence of somebody.
+fn presence(lab: &Lab, of: &str) -> String {
+    let seen = lab.seen("carol/jabber");
+    let last = seen.iter().rev().find(|row| row["kind"] == "presence" && row["peer"] == of);
+    last.map(|row| row["text"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn a_node_dies_its_partner_takes_over_and_gives_back_and_nothing_is_lost() {
+    for dies in [0, 1] {
+        let scratch = Scratch::new(&format!("failover-{dies}"));
+        let lab = Lab::start(scratch.path(), &["--stand-ins", "--imp-nodes", "2", "--time-scale", "20"]);
+        let mut connector = Connector::start(&lab);
+        connector.wait_up(&lab);
+        let all = sessions(&lab);
+        assert_eq!(all, 4, "everybody who is enabled has a session");
+        let mut said = Vec::new();
+        // Alice is homed on one of the nodes, bob on the other.
+        let mut talk = |when: &str| {
+            for (from, to) in [("alice", "bob"), ("bob", "alice")] {
+                lab.say(&format!("{from}/webex"), to, &format!("{when}: from Webex"));
+                lab.say(&format!("{from}/jabber"), to, &format!("{when}: from Jabber"));
+            }
+            said.extend([format!("{when}: from Webex"), format!("{when}: from Jabber")]);
+        };
+        talk("before");
+        assert!(lab.wait_idle(SOON));
+        let shown = presence(&lab, "alice");
+        assert!(shown.contains("@ Webex"), "{shown}");
+
+        node(&lab, &json!({"node": dies, "up": false}));
+        assert!(wait_until(SOON, || sessions(&lab) < all), "the connector does not notice");
+        talk("while it is dead");
+        node(&lab, &json!({"node": dies, "taken_over": true}));
+        // What the limiter implies for a handful of sessions is a fraction of a second; the rest is for its partner.
+        assert!(wait_until(Duration::from_secs(5), || sessions(&lab) == all), "{} sessions", sessions(&lab));
+        talk("on its partner");
+        assert!(lab.wait_idle(SOON));
+        assert_eq!(presence(&lab, "alice"), shown, "presence is restored");
+
+        // A restart finds the sessions where they are.
+        connector.kill();
+        let connector = Connector::start(&lab);
+        connector.wait_up(&lab);
+        assert!(wait_until(SOON, || sessions(&lab) == all));
+        talk("after a restart");
+        assert!(lab.wait_idle(SOON));
+
+        node(&lab, &json!({"node": dies, "up": true}));
+        node(&lab, &json!({"node": dies, "taken_over": false}));
+        talk("while it takes them back");
+        assert!(lab.wait_idle(SOON));
+        assert!(wait_until(SOON, || sessions(&lab) == all));
+        talk("after");
+        assert!(lab.wait_idle(SOON));
+        assert_eq!(presence(&lab, "alice"), shown);
+
+        for (reader, writer) in [("alice", "bob"), ("bob", "alice")] {
+            for app in ["jabber", "webex"] {
+                let mut heard = lab.heard(&format!("{reader}/{app}"), writer);
+                let mut expected = said.clone();
+                // The two clients of one writer are not ordered among each other.
+                heard.sort();
+                expected.sort();
+                assert_eq!(heard, expected, "{reader}/{app} with node {dies} dead");
+            }
+        }
+    }
+}
