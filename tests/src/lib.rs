@@ -3,6 +3,7 @@
 
 mod http;
 mod process;
+pub mod servers;
 mod traffic;
 
 pub use http::{get, post};

@@ -34,6 +34,7 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "examples", budget: 1.0, run: examples },
     Part { name: "kill", budget: 5.0, run: kill },
     Part { name: "foreign", budget: 3.0, run: foreign },
+    Part { name: "servers", budget: 5.0, run: servers },
     Part { name: "sdk", budget: 3.0, run: sdk },
     Part { name: "packages", budget: 1.0, run: packages },
 ];
@@ -43,6 +44,7 @@ pub(crate) const NIGHTLY: &[Part] = &[
     Part { name: "aws-lc", budget: 10.0, run: aws_lc },
     Part { name: "fuzz-long", budget: 55.0, run: fuzz_long },
     Part { name: "kill-long", budget: 60.0, run: kill_long },
+    Part { name: "servers-long", budget: 40.0, run: servers_long },
 ];
 
 /// Runs the parts, or those named, and prints how long each took.
@@ -234,6 +236,31 @@ fn foreign() -> Result<(), String> {
     // A server that is missing fails the test then.
     sh("cargo", &servers, &[("CI", "true")])
 }
+
+/// The whole connector on each server that it can hold sessions on, and killed five times on each.
+fn servers() -> Result<(), String> {
+    tools::foreign_peers()?;
+    sh("cargo", SERVERS, &[("CI", "true")])
+}
+
+/// The same with fifty kills for each pair.
+fn servers_long() -> Result<(), String> {
+    tools::foreign_peers()?;
+    sh("cargo", &[SERVERS, &["kills"]].concat(), &[("CI", "true"), ("PAIR_KILLS", "50")])
+}
+
+const SERVERS: &[&str] = &[
+    "test",
+    "--locked",
+    "--package",
+    "tests",
+    "--test",
+    "servers",
+    "--",
+    "--nocapture",
+    "--test-threads",
+    "2",
+];
 
 /// The cloud's official SDK, unmodified, against the lab's cloud.
 fn sdk() -> Result<(), String> {

@@ -34,14 +34,16 @@ pub(crate) fn cargo_deny() -> Result<String, String> {
     Ok(path)
 }
 
-/// Node, Python, Prosody and jabberd2, which the foreign peers are, or run on.
+/// Node, Python, Prosody, ejabberd, jabberd2 and profanity, which the foreign peers are, or run on.
 pub(crate) fn foreign_peers() -> Result<(), String> {
     let server = |path: &str| Path::new(path).exists();
-    let peers: [(bool, &[&str]); 4] = [
+    let peers: [(bool, &[&str]); 6] = [
         (answers("node", "--version") && answers("npm", "--version"), &["nodejs", "npm"]),
         (answers("python3", "--version"), &["python3", "python3-venv"]),
         (server("/usr/bin/prosody"), &["prosody"]),
         (server("/usr/sbin/jabberd2-router"), &["jabberd2"]),
+        (server("/usr/sbin/ejabberdctl"), &["ejabberd"]),
+        (server("/usr/bin/profanity") && server("/usr/bin/tmux"), &["profanity", "tmux"]),
     ];
     let missing: Vec<&str> =
         peers.iter().filter(|(there, _)| !there).flat_map(|(_, packages)| packages.iter().copied()).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use connector_edges::hub::{Ended, HubHandle, Keeping};
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Config, Mistake};
+use crate::config::{self, Config, LinkTls, Mistake};
 use crate::wiring::{self, Ground, Parts, Wired};
 use crate::{admin, telemetry, users};
 
@@ -16,7 +16,7 @@ use crate::{admin, telemetry, users};
 pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| report(path, &mistakes))?;
     telemetry::start(&config.log)?;
-    for imp in config.imp.iter().filter(|imp| !imp.tls) {
+    for imp in config.imp.iter().filter(|imp| imp.tls == LinkTls::Off) {
         tracing::warn!(publisher = %imp.publisher, "the links to this cluster are plain TCP: keep its port unreachable for others");
     }
     let connector = Connector::start(config).await?;

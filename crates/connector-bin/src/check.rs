@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use connector_edges::probe;
+use connector_edges::xmpp_core::BareJid;
 
 use crate::wiring::{self, Ground, Parts};
 use crate::{admin, app, config};
@@ -33,10 +34,15 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     );
     let discovery = &config.webex.discovery_url;
     tell(&format!("cloud {discovery}"), probe::cloud(&parts.cloud).await);
-    let people = parts.people(&config)?;
-    tell("people", probe::people(&parts.cloud, &people).await);
+    let people = probe::people(&parts.cloud, &parts.people(&config)?).await;
+    let jids = people.as_ref().map(|(_, jids)| jids.clone()).unwrap_or_default();
+    tell("people", people.map(|(found, _)| found));
     for cluster in &wiring::jabber_config(&config, &parts.tls)?.clusters {
-        for (node, outcome) in probe::nodes(cluster).await {
+        let served = |jid: &BareJid| cluster.domains.iter().any(|domain| domain == jid.domain().as_str());
+        let jid = jids.iter().filter_map(|jid| BareJid::new(jid.as_str()).ok()).find(served);
+        for (node, outcome) in
+            probe::nodes(cluster, jid.as_ref(), parts.ground.clock, &parts.ground.generator).await
+        {
             tell(&format!("node {node}"), outcome);
         }
     }

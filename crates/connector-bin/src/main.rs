@@ -7,6 +7,7 @@ mod config;
 mod lab_command;
 mod plan;
 mod telemetry;
+mod tls;
 mod users;
 mod wiring;
 

@@ -21,15 +21,14 @@ use router::ids::{JabberId, PersonId, Time};
 use router::outbox::Storage;
 use router::tag::Tagger;
 use router::times::Times;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use store::{Options, Store, StoreKey};
 use tokio::task::JoinHandle;
 use webex_api::auth::{self, AccessToken};
 use webex_api::client::HttpConfig;
 
 use crate::app::with_causes;
-use crate::config::{self, Config, Imp, LinkKind, TokenSource};
+use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, TokenSource};
+use crate::tls;
 
 /// How many inputs wait to be read, and again to be committed, before links are left unread.
 const INTAKE: usize = 1024;
@@ -62,7 +61,7 @@ pub(crate) struct Parts {
     pub(crate) cloud: Cloud,
     pub(crate) tls: Arc<rustls::ClientConfig>,
     times: Times,
-    ground: Ground,
+    pub(crate) ground: Ground,
 }
 
 /// The hub and the edges, joined and running.
@@ -85,7 +84,7 @@ impl Parts {
     pub(crate) fn new(config: &Config, ground: Ground) -> Result<Self, String> {
         let mut times = Times::scaled(config.time_scale);
         times.retention = config.store.retention;
-        let tls = client_tls(config)?;
+        let tls = tls::of_cloud(config)?;
         let cloud_config = CloudConfig {
             discovery: config.webex.discovery_url.parse().map_err(|e| format!("webex.discovery_url: {e}"))?,
             organization: config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?,
@@ -352,6 +351,10 @@ fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>, from_file: bool) -> Resul
         LinkKind::Trusted => jabber::Access::Trusted {
             component: imp.component.clone().unwrap_or_default(),
             secret: secret.into(),
+            framing: match imp.protocol {
+                LinkProtocol::Component => jabber::Framing::Component,
+                LinkProtocol::Jabberd2 => jabber::Framing::Jabberd2,
+            },
         },
         LinkKind::Service => {
             let account = imp.service_jid.clone().unwrap_or_default().to_lowercase();
@@ -366,7 +369,12 @@ fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>, from_file: bool) -> Resul
         nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node_name(node)).collect(),
         _ => Vec::new(),
     };
-    Ok(jabber::Cluster { domains, nodes: nodes?, names, access, tls: imp.tls.then(|| Arc::clone(tls)) })
+    let encryption = match imp.tls {
+        LinkTls::Off => jabber::Encryption::Off,
+        LinkTls::Required => jabber::Encryption::Usual(tls::of_cluster(imp, tls)?),
+        LinkTls::Direct => jabber::Encryption::Direct(tls::of_cluster(imp, tls)?),
+    };
+    Ok(jabber::Cluster { domains, nodes: nodes?, names, access, encryption })
 }
 
 /// What the cluster calls a node of `imp.nodes`.
@@ -375,32 +383,10 @@ fn node_name(node: &str) -> String {
     name.or_else(|| node.rsplit_once(':').map(|(host, _)| host)).unwrap_or(node).to_owned()
 }
 
-/// TLS with the system's authorities and those of `webex.ca_file`, on ring.
-fn client_tls(config: &Config) -> Result<Arc<rustls::ClientConfig>, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = &config.webex.ca_file {
-        for certificate in certificates("webex.ca_file", path)? {
-            roots.add(certificate).map_err(|e| format!("webex.ca_file: {}: {e}", path.display()))?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    Ok(Arc::new(tls.with_root_certificates(roots).with_no_client_auth()))
-}
-
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| format!("{key}: {}: {e}", path.display()))
-}
-
 fn trust(config: &Config) -> Result<Trust, String> {
     match &config.webex.kms_ca_file {
         Some(path) => {
-            let roots = certificates("webex.kms_ca_file", path)?;
+            let roots = tls::certificates("webex.kms_ca_file", path)?;
             Trust::pinned(&roots).map_err(|e| format!("webex.kms_ca_file: {}: {e}", path.display()))
         }
         None => Ok(Trust::danger_any_chain()),

@@ -14,6 +14,7 @@ pub fn stanza(element: &Element) -> String {
         person: &PersonId::new("alice"),
         jid: &"alice@lab.example/webex".parse().expect("a full JID"),
         utc_offset: 60,
+        archive: Some("q1"),
     };
     format!("{:?}", jabber::intake::read(element, &me, &upstream, Time(1_800_000_000_000)))
 }

@@ -1,18 +1,14 @@
 //! Tries each connection once, for an administrator who wants to know what works.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::time::timeout;
+use router::ids::JabberId;
 use webex_api::catalog::Service;
-use xmpp_core::component;
-use xmpp_core::tokio::{ConnectError, Connection};
+use xmpp_core::BareJid;
 
-use crate::jabber::{Access, Cluster};
-use crate::seam::{Dial as _, TcpDial};
+use crate::jabber::{self, Capabilities, Cluster};
+use crate::seam::{Clock, Generator, TcpDial};
 use crate::webex::{Cloud, PeopleConfig, read_people};
-
-/// How long one node may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks for the service catalog.
 ///
@@ -23,11 +19,11 @@ pub async fn cloud(cloud: &Cloud) -> Result<String, String> {
     Ok(format!("conversations are at {base}"))
 }
 
-/// Reads people once, as the connector would.
+/// Reads people once, as the connector would; also gives the JIDs of those who are enabled.
 ///
 /// # Errors
 /// Why they cannot be read, and what to look at.
-pub async fn people(cloud: &Cloud, config: &PeopleConfig) -> Result<String, String> {
+pub async fn people(cloud: &Cloud, config: &PeopleConfig) -> Result<(String, Vec<JabberId>), String> {
     let people = read_people(cloud, config).await.map_err(|e| causes(&e))?;
     let enabled = people.iter().filter(|person| person.enabled).count();
     let without_jid = people.iter().filter(|person| person.enabled && person.jid.is_none()).count();
@@ -35,49 +31,44 @@ pub async fn people(cloud: &Cloud, config: &PeopleConfig) -> Result<String, Stri
     if without_jid > 0 {
         found.push_str(&format!("; {without_jid} enabled people have no JID here and are not served"));
     }
-    Ok(found)
+    let jids = people.into_iter().filter(|person| person.enabled).filter_map(|person| person.jid).collect();
+    Ok((found, jids))
 }
 
-/// Connects to each node of a cluster; with a trusted link also says the secret.
-pub async fn nodes(cluster: &Cluster) -> Vec<(String, Result<String, String>)> {
+/// Tries each node of a cluster with a session of `jid`, if anybody is known to be served there, and says what will
+/// not work on it.
+pub async fn nodes(
+    cluster: &Cluster,
+    jid: Option<&BareJid>,
+    clock: Clock,
+    generator: &Generator,
+) -> Vec<(String, Result<String, String>)> {
     let mut outcomes = Vec::new();
-    for (host, port) in &cluster.nodes {
-        let tried = timeout(PATIENCE, node(cluster, host, *port)).await;
-        let outcome = tried.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
-        outcomes.push((format!("{host}:{port}"), outcome));
+    for node in &cluster.nodes {
+        let alone = Cluster { nodes: vec![node.clone()], ..cluster.clone() };
+        let measured = jabber::measure(alone, jid, Arc::new(TcpDial), clock, generator.clone()).await;
+        let outcome = measured.map(|able| told(&able, jid)).map_err(|e| causes(&e));
+        outcomes.push((format!("{}:{}", node.0, node.1), outcome));
     }
     outcomes
 }
 
-async fn node(cluster: &Cluster, host: &str, port: u16) -> Result<String, String> {
-    let io = TcpDial.dial(host, port).await.map_err(|e| format!("cannot connect: {e}"))?;
-    let Access::Trusted { component, secret } = &cluster.access else {
-        return Ok("accepts connections; sessions are tried when the connector runs".into());
+fn told(able: &Capabilities, jid: Option<&BareJid>) -> String {
+    let mut text = match jid {
+        Some(jid) => format!("opens a session of {jid}"),
+        None => "lets us in; no session was tried, since nobody is known to be served there".to_owned(),
     };
-    let entropy = xmpp_core::Entropy::system().map_err(|e| e.to_string())?;
-    let mut config = component::Config::new(component.clone(), secret.clone(), entropy);
-    config.manage = cluster.domains.first().cloned();
-    match Connection::component(Box::new(io), config).await {
-        Ok(mut link) => {
-            let managed = link.is_managed();
-            link.close().await;
-            Ok(if managed {
-                "accepts us, and acknowledges (XEP-0198): nothing is lost or repeated over a crash".into()
-            } else {
-                "accepts us, without acknowledgement: what is in flight at a crash can be lost or come twice"
-                    .into()
-            })
-        }
-        Err(error) => Err(refusal(&error)),
+    if able.acknowledges && able.resumes {
+        text.push_str("; acknowledges (XEP-0198): nothing is lost or repeated over a crash");
     }
-}
-
-fn refusal(error: &ConnectError) -> String {
-    let text = causes(error);
-    if text.contains("conflict") {
-        return format!("{text}; another connector holds the link under this name");
+    if able.archive {
+        text.push_str("; has an archive (XEP-0313), which is asked for what was missed");
     }
-    format!("{text}; compare imp.component and imp.secret_file with the server's settings")
+    for shortcoming in able.shortcomings() {
+        text.push_str("\n        ");
+        text.push_str(shortcoming);
+    }
+    text
 }
 
 /// An error with everything that caused it, in one line.

@@ -165,7 +165,7 @@ impl Lab {
         let acceptor = server_tls.clone().map(TlsAcceptor::from);
         let cloud = Cloud::start(ctx, cloud_door, acceptor)?;
         let control_address = format!("http://{}", control_door.address());
-        let jabber_port = listeners.client.port();
+        let jabber_port = ports.jabber_server.unwrap_or(listeners.client.port());
         imp::start(ctx, listeners, server_tls);
 
         let kms_ca = state.path.join("kms-ca.pem");

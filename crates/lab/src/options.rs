@@ -29,6 +29,9 @@ pub enum TokenSource {
 /// The doors that may be asked for; one that is `None` takes its usual port, or a free one when that is taken.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Ports {
+    /// Port on loopback of another server's client door, where the built-in Jabber clients sign in in place of this lab's.
+    #[arg(long, value_name = "PORT")]
+    pub jabber_server: Option<u16>,
     /// Port of the XMPP client door (usually 5222).
     #[arg(long, value_name = "PORT")]
     pub xmpp_client_port: Option<u16>,

@@ -58,6 +58,8 @@ pub enum Form {
     Received,
     /// A carbon of what another client of the user sent (XEP-0280).
     Sent,
+    /// Out of the user's archive (XEP-0313), whoever wrote it.
+    Archived,
 }
 
 /// What stood on an activity.

@@ -107,6 +107,7 @@ pub(crate) fn form_number(form: Form) -> u8 {
         Form::Direct => 0,
         Form::Received => 1,
         Form::Sent => 2,
+        Form::Archived => 3,
     }
 }
 

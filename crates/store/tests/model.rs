@@ -44,7 +44,7 @@ fn times() -> impl Strategy<Value = Time> {
 }
 
 fn repeats() -> impl Strategy<Value = Repeat> {
-    let forms = prop_oneof![Just(Form::Direct), Just(Form::Received), Just(Form::Sent)];
+    let forms = prop_oneof![Just(Form::Direct), Just(Form::Received), Just(Form::Sent), Just(Form::Archived)];
     let windows = (streams(), names(), forms, any::<bool>()).prop_map(|(stream, session, form, stamped)| {
         Repeat::Window(Report { stream, session, form, stamped })
     });

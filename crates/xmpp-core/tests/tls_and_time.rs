@@ -192,6 +192,17 @@ async fn a_stream_left_unread_still_writes() {
     assert_eq!(hear(&mut client, &mut server).await.0, "waits");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_left_unread_is_not_silent() {
+    let registry = Arc::new(Registry::default());
+    let (mut client, mut server, _) = client_pair(alice(), accept_config(Some(registry))).await;
+    client.set_reading(false);
+    server.send(&message("waits"));
+    timeout(Duration::from_secs(3_600), next_with(&mut client, &mut server)).await.unwrap_err();
+    client.set_reading(true);
+    assert_eq!(hear(&mut client, &mut server).await.0, "waits");
+}
+
 #[tokio::test]
 async fn what_a_peer_said_before_it_hung_up_is_heard() {
     let (near, mut far) = tokio::io::duplex(1 << 16);

@@ -79,7 +79,11 @@ pub(crate) struct Imp {
     pub(crate) component: Option<String>,
     pub(crate) service_jid: Option<String>,
     pub(crate) secret: Secret,
-    pub(crate) tls: bool,
+    pub(crate) protocol: LinkProtocol,
+    pub(crate) tls: LinkTls,
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate chain and key that we show to the nodes.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) axl: Option<Axl>,
 }
 
@@ -89,6 +93,21 @@ pub(crate) enum LinkKind {
     Trusted,
     Service,
     Token,
+}
+
+/// What the trusted link's stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkProtocol {
+    Component,
+    Jabberd2,
+}
+
+/// How streams to IM and Presence are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkTls {
+    Off,
+    Required,
+    Direct,
 }
 
 #[derive(Debug)]
@@ -363,7 +382,43 @@ impl File<'_> {
             self.reader.wrong(at, "service_jid", "is needed with link = \"b\"");
         }
         let secret = self.secret(at, "secret_file");
-        let tls = self.reader.choice(at, "tls", &[("required", true), ("off", false)]);
+        let protocol = self.reader.choice(
+            at,
+            "protocol",
+            &[("component", LinkProtocol::Component), ("jabberd2", LinkProtocol::Jabberd2)],
+        );
+        let tls = self.reader.choice(
+            at,
+            "tls",
+            &[("required", LinkTls::Required), ("direct", LinkTls::Direct), ("off", LinkTls::Off)],
+        );
+        let ca_file = self.path(at, "ca_file");
+        let certificate_file = self.path(at, "certificate_file");
+        let certificate_key_file = self.path(at, "certificate_key_file");
+        for (key, path) in [
+            ("ca_file", &ca_file),
+            ("certificate_file", &certificate_file),
+            ("certificate_key_file", &certificate_key_file),
+        ] {
+            if let Some(path) = path {
+                self.readable(at, key, path);
+                if tls == Some(LinkTls::Off) {
+                    self.reader.wrong(at, key, "is of no use with tls = \"off\"");
+                }
+            }
+        }
+        let certificate = match (certificate_file, certificate_key_file) {
+            (Some(chain), Some(key)) => Some((chain, key)),
+            (Some(_), None) => {
+                self.reader.wrong(at, "certificate_key_file", "is needed with certificate_file");
+                None
+            }
+            (None, Some(_)) => {
+                self.reader.wrong(at, "certificate_file", "is needed with certificate_key_file");
+                None
+            }
+            (None, None) => None,
+        };
         let axl_url = self.url(at, "axl_url", &["https", "http"]);
         let axl_user = self.reader.text(at, "axl_user");
         let axl_password = self.secret(at, "axl_password_file");
@@ -401,8 +456,20 @@ impl File<'_> {
                 node.push_str(&format!(":{port}"));
             }
         }
-        let (link, secret, domains) = (link?, secret?, domains?);
-        Some(Imp { publisher, nodes, link, domains, component, service_jid, secret, tls: tls?, axl })
+        Some(Imp {
+            publisher,
+            nodes,
+            link: link?,
+            domains: domains?,
+            component,
+            service_jid,
+            secret: secret?,
+            protocol: protocol?,
+            tls: tls?,
+            ca_file,
+            certificate,
+            axl,
+        })
     }
 
     fn directory(&mut self) -> Option<Directory> {

@@ -37,8 +37,20 @@ pub struct Cluster {
     pub names: Vec<String>,
     /// How sessions are held.
     pub access: Access,
-    /// Encrypts the link; `None`: in the clear, as on the trusted port of IM and Presence.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// How its streams are encrypted.
+    pub encryption: Encryption,
+}
+
+/// How the streams of a cluster are encrypted.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    /// Not at all: plain TCP, as on the trusted port of IM and Presence.
+    Off,
+    /// As is usual: STARTTLS on client streams, which a server that does not offer it is refused for; TLS from
+    /// the first byte on a trusted link, where no other form is defined.
+    Usual(Arc<rustls::ClientConfig>),
+    /// TLS from the first byte, on client streams as well (XEP-0368).
+    Direct(Arc<rustls::ClientConfig>),
 }
 
 /// How sessions are held on a cluster.
@@ -50,10 +62,13 @@ pub enum Access {
         component: String,
         /// The secret shared with the server.
         secret: Secret,
+        /// What the link's stream is.
+        framing: Framing,
     },
     /// Each on a client stream, opened with the password of one service account.
     Service {
-        /// The account's bare JID. In its own domain it logs in by its localpart, elsewhere by the whole.
+        /// The account's bare JID: in its own domain it logs in by its localpart, elsewhere by the whole. Or a
+        /// localpart alone: an account of that name in each domain.
         account: String,
         /// Its password.
         password: Secret,
@@ -64,6 +79,15 @@ pub enum Access {
         /// The key.
         key: Secret,
     },
+}
+
+/// What the stream of a trusted link is. The sessions on it are controlled in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A component's stream (XEP-0114), with stream management where the server has it.
+    Component,
+    /// A stream of jabberd2's router; our name is that of the router's user, too.
+    Jabberd2,
 }
 
 impl Access {

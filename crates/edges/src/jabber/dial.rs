@@ -13,12 +13,18 @@ use xmpp_core::c2s;
 use xmpp_core::component;
 use xmpp_core::sasl::Credentials;
 use xmpp_core::timing::Timing;
-use xmpp_core::tokio::{BoxIo, ClientConfig, ConnectError, Connection, NegotiationError, ResumeState, Tls};
+use xmpp_core::tokio::{
+    BoxIo, ClientConfig, ConnectError, Connection, NegotiationError, ResumeState, RouterConfig, Tls,
+};
 use xmpp_core::{BareJid, Entropy, Secret};
 
-use super::config::{Access, Cluster, Shared};
+use super::config::{Access, Cluster, Encryption, Framing, Shared};
 use crate::probe::causes;
 
+/// After so long without having written a stream is asked for a sign of life.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// After so long without a sign of life a stream with stream management is lost: within a minute.
+const SILENCE: Duration = Duration::from_secs(55);
 /// How long a token of ours is valid; it is only used at once.
 const TOKEN_LIFE: i64 = 300;
 
@@ -84,15 +90,25 @@ async fn negotiate(
 ) -> Result<Connection, ConnectError> {
     let (resume, skip) = resume.map_or((None, 0), |resume| (Some(resume.state), resume.skip));
     match (whose, &cluster.access) {
-        (Whose::Link, Access::Trusted { component, secret }) => {
-            let io = match &cluster.tls {
-                Some(tls) => encrypt(tls, host, io).await?,
-                None => io,
+        (Whose::Link, Access::Trusted { component, secret, framing }) => {
+            let io = match &cluster.encryption {
+                Encryption::Usual(tls) | Encryption::Direct(tls) => encrypt(tls, host, io).await?,
+                Encryption::Off => io,
             };
-            let mut config = component::Config::new(component.clone(), secret.clone(), entropy(shared));
-            config.manage = cluster.domains.first().cloned();
-            (config.resume, config.skip, config.timing) = (resume, skip, timing(shared));
-            Connection::component(io, config).await
+            match framing {
+                Framing::Component => {
+                    let mut config =
+                        component::Config::new(component.clone(), secret.clone(), entropy(shared));
+                    config.manage = cluster.domains.first().cloned();
+                    (config.resume, config.skip, config.timing) = (resume, skip, timing(shared));
+                    Connection::component(io, config).await
+                }
+                Framing::Jabberd2 => {
+                    let mut config = RouterConfig::new(component.clone(), secret.clone(), entropy(shared));
+                    config.timing = timing(shared);
+                    Connection::router(io, config).await
+                }
+            }
         }
         (Whose::User(jid), access) => {
             let credentials = match access {
@@ -109,9 +125,10 @@ async fn negotiate(
             let mut config = c2s::Config::new(jid.clone(), credentials, entropy(shared));
             config.resource = Some(shared.resource());
             (config.resume, config.skip, config.timing) = (resume, skip, timing(shared));
-            let tls = match &cluster.tls {
-                Some(tls) => Tls::Required(Arc::clone(tls)),
-                None => Tls::Off,
+            let tls = match &cluster.encryption {
+                Encryption::Usual(tls) => Tls::Required(Arc::clone(tls)),
+                Encryption::Direct(tls) => Tls::Direct(Arc::clone(tls)),
+                Encryption::Off => Tls::Off,
             };
             Connection::client(io, ClientConfig::new(config, tls)).await
         }
@@ -132,9 +149,8 @@ async fn encrypt(tls: &Arc<rustls::ClientConfig>, host: &str, io: BoxIo) -> Resu
 }
 
 fn timing(shared: &Shared) -> Timing {
-    let default = Timing::default();
     let of = |wait| shared.scale.of(wait);
-    Timing { step: of(default.step), keepalive: of(default.keepalive), silence: of(default.silence) }
+    Timing { step: of(Timing::default().step), keepalive: of(KEEPALIVE), silence: of(SILENCE) }
 }
 
 fn entropy(shared: &Shared) -> Entropy {

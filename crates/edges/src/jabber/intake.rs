@@ -25,6 +25,8 @@ pub(crate) struct Me<'a> {
     pub(crate) jid: &'a FullJid,
     /// Minutes that local time is ahead of UTC, for the time before an old text.
     pub(crate) utc_offset: i32,
+    /// The question to the archive whose answer is to be carried.
+    pub(crate) archive: Option<&'a str>,
 }
 
 /// What a stanza means.
@@ -45,8 +47,8 @@ pub(crate) enum Reading {
     Client {
         /// Its full JID.
         jid: FullJid,
-        /// It is there.
-        available: bool,
+        /// Its priority; `None`: it is gone.
+        priority: Option<i8>,
     },
     /// Nothing to carry, for this reason.
     Ignored(&'static str),
@@ -67,13 +69,16 @@ fn presence(stanza: &Element, me: &Me<'_>) -> Reading {
     if from.to_bare() != me.jid.to_bare() || from == **me.jid {
         return Reading::Ignored("presence of others");
     }
-    let available = match stanza.attr("type") {
-        None => true,
-        Some("unavailable") => false,
+    let priority = match stanza.attr("type") {
+        None => {
+            let priority = stanza.get_child("priority", ns::CLIENT).map(Element::text);
+            Some(priority.and_then(|priority| priority.trim().parse().ok()).unwrap_or(0))
+        }
+        Some("unavailable") => None,
         Some(_) => return Reading::Ignored("a subscription"),
     };
     match from.try_into_full() {
-        Ok(jid) => Reading::Client { jid, available },
+        Ok(jid) => Reading::Client { jid, priority },
         Err(_) => Reading::Ignored("presence of an account"),
     }
 }
@@ -111,6 +116,9 @@ fn is_account(stanza: &Element, me: &Me<'_>) -> bool {
 
 fn message(outer: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Reading {
     let own = me.jid.to_bare();
+    if let Some(result) = outer.get_child("result", more::ARCHIVE) {
+        return archived(outer, result, me, upstream, now);
+    }
     let carbon = outer
         .children()
         .find_map(|child| {
@@ -134,15 +142,41 @@ fn message(outer: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Read
             (form, forwarded, inner)
         }
     };
+    content(outer, form, forwarded, inner, me, upstream, now)
+}
+
+/// A message from the account's own archive, if we asked for it: anybody can send the element (XEP-0313 §4.2).
+fn archived(outer: &Element, result: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Reading {
+    if !is_account(outer, me) || result.attr("queryid") != me.archive || me.archive.is_none() {
+        return Reading::Ignored("from an archive that was not asked");
+    }
+    let forwarded = result.get_child("forwarded", ns::FORWARD);
+    let inner = forwarded.and_then(|forwarded| forwarded.get_child("message", ns::CLIENT));
+    let Some(inner) = inner else { return Reading::Ignored("an archived nothing") };
+    content(outer, Form::Archived, forwarded, inner, me, upstream, now)
+}
+
+/// What a message says, however it came.
+fn content(
+    outer: &Element,
+    form: Form,
+    forwarded: Option<&Element>,
+    inner: &Element,
+    me: &Me<'_>,
+    upstream: &Upstream,
+    now: Time,
+) -> Reading {
+    let own = me.jid.to_bare();
     let Some(from) = address(inner, "from") else { return Reading::Ignored("a message without an author") };
     // Never by the address on it: some servers rewrite it, some do not (docs/protocol/xmpp.md).
     let to = match form {
         Form::Direct | Form::Received => own.clone(),
-        Form::Sent if from.to_bare() == own => match address(inner, "to") {
+        Form::Archived if from.to_bare() != own => own.clone(),
+        Form::Sent | Form::Archived if from.to_bare() == own => match address(inner, "to") {
             Some(to) => to.into_bare(),
             None => own.clone(),
         },
-        Form::Sent => return Reading::Ignored("a carbon of what somebody else sent"),
+        Form::Sent | Form::Archived => return Reading::Ignored("a carbon of what somebody else sent"),
     };
     let stamp = stamp_of([Some(outer), forwarded, Some(inner)].into_iter().flatten());
     let body = inner.get_child("body", ns::CLIENT).map(Element::text).filter(|body| !body.is_empty());
@@ -340,7 +374,7 @@ mod tests {
         let stanza: Element = xml.parse().unwrap();
         let person = PersonId::new("bob");
         let jid = FullJid::new("bob@lab.example/webex-1").unwrap();
-        let me = Me { person: &person, jid: &jid, utc_offset: 0 };
+        let me = Me { person: &person, jid: &jid, utc_offset: 0, archive: Some("q1") };
         let upstream = Upstream { stream: StreamId::Imp(ImpStreamId::new("s")), n: 7 };
         read(&stanza, &me, &upstream, NOW)
     }
@@ -556,8 +590,11 @@ mod tests {
     fn other_clients_of_the_user_are_seen() {
         let xml = "<presence xmlns='jabber:client' from='bob@lab.example/desk' type='unavailable'/>";
         assert!(
-            matches!(reading(xml), Reading::Client { jid, available: false } if jid.resource().as_str() == "desk")
+            matches!(reading(xml), Reading::Client { jid, priority: None } if jid.resource().as_str() == "desk")
         );
+        let there =
+            "<presence xmlns='jabber:client' from='bob@lab.example/desk'><priority>5</priority></presence>";
+        assert!(matches!(reading(there), Reading::Client { priority: Some(5), .. }));
         let own = "<presence xmlns='jabber:client' from='bob@lab.example/webex-1'/>";
         assert!(matches!(reading(own), Reading::Ignored(_)));
     }

@@ -6,6 +6,8 @@ use presence_map::Show;
 use router::ids::{ImpStreamId, PersonId};
 use serde::{Deserialize, Serialize};
 
+use super::session::Said;
+
 /// What the store has kept for the Jabber edge.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
@@ -24,6 +26,7 @@ impl Kept {
 
 const STREAM: &str = "jabber/stream/";
 const SESSION: &str = "jabber/session/";
+const ARCHIVE: &str = "jabber/archive/";
 
 /// The name of the value of one stream; `whose` is a component's name or a person.
 pub(super) fn stream_key(whose: &str) -> Box<str> {
@@ -50,6 +53,16 @@ pub(super) fn session_owner(key: &str) -> Option<PersonId> {
     key.strip_prefix(SESSION).map(PersonId::new)
 }
 
+/// The name of the value that says how far a person's archive is known: the id of a message in it.
+pub(super) fn archive_key(person: &PersonId) -> Box<str> {
+    format!("{ARCHIVE}{person}").into()
+}
+
+/// The person of such a value's name.
+pub(super) fn archive_owner(key: &str) -> Option<PersonId> {
+    key.strip_prefix(ARCHIVE).map(PersonId::new)
+}
+
 /// A stream that may be resumed; or that cannot, but has to be declared over.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct KeptStream {
@@ -70,6 +83,9 @@ pub(super) struct KeptSession {
     pub(super) ids: Option<String>,
     /// What was last said, once the opening has ended; `None` before.
     pub(super) said: Option<KeptPresence>,
+    /// The server makes no copies of what the user's other clients send and receive.
+    #[serde(default)]
+    pub(super) without_copies: bool,
 }
 
 /// A presence that was sent.
@@ -78,31 +94,35 @@ pub(super) struct KeptPresence {
     show: char,
     /// The text beside it.
     pub(super) text: Box<str>,
+    /// Its priority.
+    #[serde(default)]
+    pub(super) priority: i8,
     /// Its position on the stream: above what has arrived, it counts as unsaid (rule 11).
     pub(super) position: u64,
 }
 
 impl KeptPresence {
     /// A presence, in its short form.
-    pub(super) fn new(show: Show, text: &str, position: u64) -> Self {
-        let show = match show {
+    pub(super) fn new(said: &Said, position: u64) -> Self {
+        let show = match said.show {
             Show::Available => 'a',
             Show::Away => 'w',
             Show::DoNotDisturb => 'd',
             Show::Offline => 'o',
         };
-        Self { show, text: text.into(), position }
+        Self { show, text: said.text.clone(), priority: said.priority, position }
     }
 
-    /// What it shows; `None` for a letter of a later version.
-    pub(super) fn show(&self) -> Option<Show> {
-        Some(match self.show {
+    /// What it said; `None` for a letter of a later version.
+    pub(super) fn said(&self) -> Option<Said> {
+        let show = match self.show {
             'a' => Show::Available,
             'w' => Show::Away,
             'd' => Show::DoNotDisturb,
             'o' => Show::Offline,
             _ => return None,
-        })
+        };
+        Some(Said { show, text: self.text.clone(), priority: self.priority })
     }
 }
 

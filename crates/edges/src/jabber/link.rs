@@ -21,6 +21,7 @@ use xmpp_core::{Element, FullJid};
 
 use self::stream::{Stream, close};
 use super::LinkKey;
+use super::archive::Place;
 use super::board::Board;
 use super::config::{Access, Shared};
 use super::kept::{self, Kept};
@@ -32,9 +33,13 @@ use super::words;
 /// A link left unread for so long is dropped and resumed, so that what waited comes stamped (rule 13).
 const UNREAD: Duration = Duration::from_secs(5 * 60);
 /// How long a barrier may take before the connection counts as lost.
-const BARRIER: Duration = Duration::from_secs(60);
-/// After so long without traffic a stream without acknowledgement is asked for a sign of life.
-const QUIET: Duration = Duration::from_secs(60);
+const BARRIER: Duration = Duration::from_secs(30);
+/// After so long without traffic a stream without acknowledgement is asked for a sign of life; with [`BARRIER`], a
+/// dead peer is noticed within a minute.
+const QUIET: Duration = Duration::from_secs(25);
+/// How long a trusted link stays down after another took its name: going back at once would take it from that one,
+/// and so on for ever.
+const YIELD: Duration = Duration::from_secs(15 * 60);
 /// How long deliveries in flight may take when a stream is ended on purpose.
 const GRACE: Duration = Duration::from_secs(5);
 /// How much more may have been sent on a stream than a restart finds kept of it.
@@ -151,6 +156,10 @@ pub(super) struct Link {
     pub(super) asks: BTreeMap<u64, PersonId>,
     /// When which session is to be looked at.
     pub(super) timers: BTreeSet<(Instant, PersonId)>,
+    /// How far each user's archive is known.
+    pub(super) archives: BTreeMap<PersonId, Place>,
+    /// The server has no archives.
+    pub(super) no_archive: bool,
     phase: Phase,
     pub(super) stream: Option<Stream>,
     /// Stanzas may be written: the connection is up, and what an earlier one left is settled.
@@ -217,6 +226,8 @@ impl Link {
             starts: BTreeMap::new(),
             asks: BTreeMap::new(),
             timers: BTreeSet::new(),
+            archives: BTreeMap::new(),
+            no_archive: false,
             phase: Phase::Down(now),
             stream: None,
             open: false,

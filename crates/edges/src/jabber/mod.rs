@@ -10,6 +10,7 @@
 //! homed on which node), and one for each user otherwise. A link is one task. It keeps to rule 11 by itself: positions before bytes, nothing in between, nothing after a
 //! resumption before the router has settled it.
 
+mod archive;
 mod board;
 mod config;
 mod delivery;
@@ -25,6 +26,7 @@ mod pool;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod words;
 
 use std::collections::BTreeMap;
@@ -42,10 +44,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use xmpp_core::{BareJid, FullJid};
 
-pub use config::{Access, Cluster, Config};
+pub use config::{Access, Cluster, Config, Encryption, Framing};
 pub use kept::Kept;
 pub use nodes::{NodeStanding, Standing};
 pub use opener::{Cleartext, OpenError, Opener, Opening};
+pub use trial::{Capabilities, TrialError, measure};
 
 use self::board::Board;
 use self::config::{Limiter, Shared};

@@ -14,3 +14,7 @@ pub(super) const CONFERENCE: &str = "jabber:x:conference";
 pub(super) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Contact lists (RFC 6121 §2).
 pub(super) const ROSTER: &str = "jabber:iq:roster";
+/// Message archives (XEP-0313).
+pub(super) const ARCHIVE: &str = "urn:xmpp:mam:2";
+/// Pages of results (XEP-0059).
+pub(super) const RESULT_SET: &str = "http://jabber.org/protocol/rsm";

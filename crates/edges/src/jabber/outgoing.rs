@@ -31,6 +31,8 @@ pub(super) enum Purpose {
     Presence(PersonId),
     /// Ends an opening when it returns.
     Ping(PersonId),
+    /// Asks an archive.
+    Archive(PersonId),
     /// Ends the session.
     End(PersonId),
     /// Returns when everything before it has been handled, on a stream without acknowledgement.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use xmpp_core::session_control::SessionIds;
 use xmpp_core::{Element, FullJid};
 
+use super::archive;
 use super::config::backoff;
 use super::intake::{self, Me, Reading};
 use super::kept::{self, KeptPresence, KeptSession};
@@ -57,7 +58,7 @@ impl Link {
         if clients.is_empty() || !self.open {
             tracing::warn!(%person, "no client to be told of an undelivered message");
         }
-        for client in clients {
+        for client in clients.into_keys() {
             self.send_as(person, words::undelivered(&client, of));
         }
     }
@@ -91,6 +92,7 @@ impl Link {
             Step::Closed => self.open_session(person, session, now),
             Step::Starting if self.open && !self.is_trusted() => self.prepare(person, session, now),
             Step::Starting if late => {
+                tracing::warn!(%person, "a session does not answer");
                 self.starts.retain(|_, starting| starting != person);
                 session.tries = session.tries.saturating_add(1);
                 session.go(Step::Closed, now);
@@ -179,11 +181,15 @@ impl Link {
         id
     }
 
-    /// Publishes what is to be seen, and a ping behind it: when it returns, the opening has ended.
+    /// Publishes what is to be seen, and asks what was missed, and a ping behind it: when all are back, the opening
+    /// has ended.
     fn settle(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
         self.publish(person, session);
-        let ping = self.send_ping(person, session);
-        session.go(Step::Settling { ping }, now);
+        // A session that was settled has missed nothing.
+        let missed = !matches!(session.step, Step::Settled | Step::Doubted { .. });
+        let archive = if missed { self.ask_archive(person, session) } else { None };
+        let ping = Some(self.send_ping(person, session));
+        session.go(Step::Settling { ping, archive }, now);
     }
 
     fn send_ping(&mut self, person: &PersonId, session: &Session) -> Box<str> {
@@ -196,7 +202,7 @@ impl Link {
     /// Sends presence where it differs from what was last said.
     fn publish(&mut self, person: &PersonId, session: &mut Session) {
         let Some(said) = session.unsaid() else { return };
-        let presence = self.wrap(session.ids.as_ref(), words::presence(said.show, &said.text));
+        let presence = self.wrap(session.ids.as_ref(), words::presence(said.show, &said.text, said.priority));
         self.outgoing.push(Purpose::Presence(person.clone()), presence);
         (session.said, session.said_at) = (Some(said), None);
     }
@@ -218,7 +224,7 @@ impl Link {
     /// A session as it is kept: with its presence once its opening has ended.
     fn encode(&self, session: &Session) -> Option<Box<[u8]>> {
         let said = match (&session.step, &session.said, session.said_at) {
-            (Step::Settled, Some(said), Some(at)) => Some(KeptPresence::new(said.show, &said.text, at)),
+            (Step::Settled, Some(said), Some(at)) => Some(KeptPresence::new(said, at)),
             _ => None,
         };
         Some(kept::encode(&KeptSession {
@@ -226,6 +232,7 @@ impl Link {
             jid: session.jid.to_bare().to_string(),
             ids: session.ids.as_ref().map(ToString::to_string),
             said,
+            without_copies: session.without_copies,
         }))
     }
 
@@ -474,10 +481,26 @@ impl Link {
             self.intake.push_back(Inbound::Handled(upstream));
             return;
         };
-        let me = Me { person, jid: &session.jid, utc_offset: self.shared.config.utc_offset };
+        let archived = archive::id_of(stanza, &session.jid.to_bare());
+        if let Some(id) = archived {
+            self.archive_is_known(person, id, now);
+        }
+        if self.archive_answered(person, stanza, now) {
+            self.intake.push_back(Inbound::Handled(upstream));
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(person) else { return };
+        let archive = match &session.step {
+            Step::Settling { archive: Some(query), .. } if query.carries => Some(&*query.id),
+            _ => None,
+        };
+        let me = Me { person, jid: &session.jid, utc_offset: self.shared.config.utc_offset, archive };
         match intake::read(stanza, &me, &upstream, self.shared.clock.now()) {
             Reading::Inbound(inbound) => return self.intake.push_back(*inbound),
-            Reading::Client { jid, available } => session.client(jid, available),
+            Reading::Client { jid, priority } => {
+                session.client(jid, priority);
+                self.drive(person, now);
+            }
             Reading::Answer(answer) => {
                 let ids = session.ids.clone();
                 let answer = self.wrap(ids.as_ref(), answer);
@@ -502,12 +525,11 @@ impl Link {
                     tracing::warn!(%person, "no carbons: what other clients do is not seen");
                 }
                 *carbons = None;
+                session.without_copies = !ok;
             }
-            Step::Settling { ping } if &**ping == id => {
-                session.go(Step::Settled, now);
-                session.tries = 0;
-                self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));
-                self.keep_session(person);
+            Step::Settling { ping, .. } if ping.as_deref() == Some(id) => {
+                *ping = None;
+                return self.settled_if_done(person, now);
             }
             Step::Doubted { ping, settled } if &**ping == id => {
                 let settled = *settled;
@@ -520,6 +542,18 @@ impl Link {
                 self.keep_session(person);
             }
             _ => return,
+        }
+        self.drive(person, now);
+    }
+
+    /// Ends an opening whose ping and whose archive have been answered.
+    pub(super) fn settled_if_done(&mut self, person: &PersonId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(person) else { return };
+        if matches!(session.step, Step::Settling { ping: None, archive: None }) {
+            session.go(Step::Settled, now);
+            session.tries = 0;
+            self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));
+            self.keep_session(person);
         }
         self.drive(person, now);
     }

@@ -1,6 +1,6 @@
 //! One user's session: how far it is, what is wanted of it, what waits for it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use presence_map::Show;
 use router::ids::{DerivedId, Ticket};
@@ -8,6 +8,8 @@ use router::outbound::Wanted;
 use tokio::time::Instant;
 use xmpp_core::session_control::SessionIds;
 use xmpp_core::{Element, FullJid};
+
+use super::archive::Query;
 
 /// Other clients of one user that are remembered; more are not told of what went wrong.
 const CLIENTS: usize = 16;
@@ -32,10 +34,12 @@ pub(super) enum Step {
         /// The answer of the store that is awaited; `None` once it is there.
         ask: Option<u64>,
     },
-    /// It has presence: what it brings counts as replay until this ping is back.
+    /// It has presence: what it brings counts as replay until both are back.
     Settling {
-        /// The ping's id.
-        ping: Box<str>,
+        /// The ping's id; `None` once it is answered.
+        ping: Option<Box<str>>,
+        /// The question to the archive; `None` once all of it is answered, or where there is none.
+        archive: Option<Query>,
     },
     /// What it brings is live.
     Settled,
@@ -66,6 +70,7 @@ pub(super) struct Prepared {
 pub(super) struct Said {
     pub(super) show: Show,
     pub(super) text: Box<str>,
+    pub(super) priority: i8,
 }
 
 /// One user's session.
@@ -95,8 +100,10 @@ pub(super) struct Session {
     /// The router has been told of an opening, and of no end since.
     pub(super) told: bool,
     pub(super) waiting: VecDeque<Prepared>,
-    /// Other clients of the same user that are there.
-    pub(super) clients: BTreeSet<FullJid>,
+    /// Other clients of the same user that are there, and their priorities.
+    pub(super) clients: BTreeMap<FullJid, i8>,
+    /// The server makes no copies of what they send and receive (XEP-0280).
+    pub(super) without_copies: bool,
     /// When it is looked at next; the link's book of timers has the same.
     pub(super) timer: Option<Instant>,
 }
@@ -117,7 +124,8 @@ impl Session {
             said_at: None,
             told: false,
             waiting: VecDeque::new(),
-            clients: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            without_copies: false,
             timer: None,
         }
     }
@@ -143,11 +151,18 @@ impl Session {
     pub(super) fn unsaid(&self) -> Option<Said> {
         match &self.wanted {
             Some(Wanted::Open { show, text }) => {
-                let wanted = Said { show: *show, text: (*text).into() };
+                let wanted = Said { show: *show, text: (*text).into(), priority: self.priority() };
                 (self.said.as_ref() != Some(&wanted)).then_some(wanted)
             }
             _ => None,
         }
+    }
+
+    /// With copies everything comes to priority 0 as well. Without them a message to the account goes to the highest
+    /// priority alone, so ours follows that of the other clients (rule 23).
+    fn priority(&self) -> i8 {
+        let highest = self.clients.values().copied().max().unwrap_or(0);
+        if self.without_copies { highest.max(0) } else { 0 }
     }
 
     /// Whether it can send messages.
@@ -155,12 +170,17 @@ impl Session {
         matches!(self.step, Step::Settling { .. } | Step::Settled)
     }
 
-    /// Another client of the user is there, or gone.
-    pub(super) fn client(&mut self, jid: FullJid, available: bool) {
-        if !available {
-            self.clients.remove(&jid);
-        } else if self.clients.len() < CLIENTS {
-            self.clients.insert(jid);
+    /// Another client of the user is there, with this priority, or gone.
+    pub(super) fn client(&mut self, jid: FullJid, priority: Option<i8>) {
+        match priority {
+            None => {
+                self.clients.remove(&jid);
+            }
+            Some(priority) => {
+                if self.clients.len() < CLIENTS || self.clients.contains_key(&jid) {
+                    self.clients.insert(jid, priority);
+                }
+            }
         }
     }
 }

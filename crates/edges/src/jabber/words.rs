@@ -96,8 +96,8 @@ pub(super) fn undelivered(to: &FullJid, of: &StanzaId) -> Element {
         .with_child(error)
 }
 
-/// What Jabber shows of a user; at priority 0, so that bare-JID messages come to this session too.
-pub(super) fn presence(show: Show, text: &str) -> Element {
+/// What Jabber shows of a user; at a priority at which messages to the account come to this session, too.
+pub(super) fn presence(show: Show, text: &str, priority: i8) -> Element {
     let mut presence = Element::bare("presence", ns::CLIENT);
     let word = match show {
         Show::Available => None,
@@ -114,7 +114,7 @@ pub(super) fn presence(show: Show, text: &str) -> Element {
     if !text.is_empty() {
         presence = presence.with_child(Element::bare("status", ns::CLIENT).with_text(text));
     }
-    presence.with_child(Element::bare("priority", ns::CLIENT).with_text("0"))
+    presence.with_child(Element::bare("priority", ns::CLIENT).with_text(priority.to_string()))
 }
 
 /// Turns on copies of what the user's other clients send and receive (XEP-0280).
@@ -125,6 +125,11 @@ pub(super) fn carbons(id: &str) -> Element {
 /// Asks the server for a sign of life: whatever was sent before it has then been handled (RFC 6120 §10.1).
 pub(super) fn ping(id: &str, domain: &str) -> Element {
     iq("get", id).with_attr("to", domain).with_child(Element::bare("ping", ns::PING))
+}
+
+/// Asks what an account can do (XEP-0030).
+pub(super) fn discover(id: &str, account: &BareJid) -> Element {
+    iq("get", id).with_attr("to", account.as_str()).with_child(Element::bare("query", more::DISCO_INFO))
 }
 
 fn iq(kind: &'static str, id: &str) -> Element {
@@ -197,7 +202,7 @@ mod tests {
             (Show::Offline, "", None, Some("unavailable")),
         ];
         for (show, text, word, kind) in rows {
-            let stanza = presence(show, text);
+            let stanza = presence(show, text, 0);
             let child = |name| stanza.get_child(name, ns::CLIENT).map(Element::text);
             assert_eq!(child("show").as_deref(), word);
             assert_eq!(child("status").unwrap_or_default(), text);

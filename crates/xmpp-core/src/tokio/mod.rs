@@ -241,7 +241,8 @@ impl Connection {
     }
 
     /// Stops or takes up reading. While reading is stopped, [`Connection::next`] only writes, and reports
-    /// nothing but the end of the stream: a failure to write, or the silence that is then our own doing.
+    /// nothing but a failure to do so: a silence of our own doing is not held against the peer, and for how long
+    /// it may be left unread is for the caller to say.
     pub fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
     }
@@ -286,7 +287,13 @@ impl Connection {
                 self.alarm.as_mut().reset(deadline);
             }
             match self.alarm.as_mut().poll(cx) {
-                Poll::Ready(()) => self.session.handle_timeout(Instant::now().into_std()),
+                Poll::Ready(()) => {
+                    let now = Instant::now().into_std();
+                    if !self.reading {
+                        self.session.heard(now);
+                    }
+                    self.session.handle_timeout(now);
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -383,7 +390,7 @@ impl Connection {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The peer refused, or did not keep to the protocol.
-    #[error("{0}")]
+    #[error(transparent)]
     Negotiation(#[from] NegotiationError),
     /// The peer's XML is malformed or over a limit.
     #[error("bad XML from the peer: {0}")]

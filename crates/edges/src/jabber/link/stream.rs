@@ -12,12 +12,13 @@ use xmpp_core::BareJid;
 use xmpp_core::session_control::SessionIds;
 use xmpp_core::tokio::{CloseReason, ConnectError, Connection, Outcome as Established, ResumeState};
 
-use super::{Carriage, GRACE, Link, MARGIN, Phase};
+use super::{Carriage, GRACE, Link, MARGIN, Phase, YIELD};
+use crate::jabber::archive::Place;
 use crate::jabber::config::backoff;
 use crate::jabber::dial::{self, Fate, Resume, Whose};
 use crate::jabber::kept::{self, Kept, KeptSession, KeptStream};
 use crate::jabber::nodes::News;
-use crate::jabber::session::{Said, Session, Step};
+use crate::jabber::session::{Session, Step};
 use crate::probe::causes;
 
 /// After so many failures in a row the users of a node are looked for on its partner.
@@ -30,10 +31,12 @@ pub(in crate::jabber) struct Stream {
     pub(super) resume: Option<ResumeState>,
     /// The far side acknowledges (XEP-0198).
     pub(super) acknowledges: bool,
+    /// It began in this run.
+    pub(in crate::jabber) fresh: bool,
     /// Stanzas received and handed on.
-    pub(super) received: u64,
+    pub(in crate::jabber) received: u64,
     /// Stanzas that the far side may forget.
-    pub(super) handled: u64,
+    pub(in crate::jabber) handled: u64,
     /// The ask under which it is being kept; `None` once it is on disk.
     pub(in crate::jabber) ask: Option<u64>,
 }
@@ -55,6 +58,11 @@ impl Stream {
 impl Link {
     /// Takes up the stream and the sessions of an earlier run. A stream that cannot be resumed is over.
     pub(super) fn restore(&mut self, kept: &Kept, now: Instant) {
+        let places = kept.values.iter().filter_map(|(key, last)| {
+            let last = String::from_utf8(last.to_vec()).ok()?;
+            Some((kept::archive_owner(key)?, Place::kept(last.into())))
+        });
+        self.archives = places.collect();
         let Some(stored) = kept.get::<KeptStream>(&self.kept_name()) else { return };
         let resume = stored.resume.and_then(|resume| resume.parse::<ResumeState>().ok());
         let Some(mut resume) = resume else {
@@ -76,6 +84,7 @@ impl Link {
             id: stored.stream,
             resume: Some(resume),
             acknowledges: true,
+            fresh: false,
             received: handled,
             handled,
             ask: None,
@@ -96,9 +105,10 @@ impl Link {
         }
         // Without a presence the opening had not ended: it begins again.
         session.step = Step::Preparing { carbons: None, ask: None };
+        session.without_copies = stored.without_copies;
         if let Some(said) = stored.said {
             session.said_at = Some(said.position);
-            session.said = said.show().map(|show| Said { show, text: said.text });
+            session.said = said.said();
             session.step = Step::Settled;
         }
         self.sessions.insert(person, session);
@@ -173,10 +183,13 @@ impl Link {
             (outcome, _) => {
                 let h = if let Established::ResumeFailed { h } = outcome { h } else { None };
                 self.over(h, now);
+                // Numbers of an earlier stream say nothing on this one.
+                self.archives.values_mut().for_each(Place::begin);
                 let id = ImpStreamId::new(self.shared.generator.uuid());
                 tracing::info!(stream = %id, acknowledges, "stream up");
                 self.board.stream(&id, StreamEvent::Up { acknowledges }, &self.mailbox);
-                let mut stream = Stream { id, resume, acknowledges, received: 0, handled: 0, ask: None };
+                let mut stream =
+                    Stream { id, resume, acknowledges, fresh: true, received: 0, handled: 0, ask: None };
                 stream.ask = Some(self.board.keep_and_tell(name, stream.encode(), &self.mailbox));
                 self.stream = Some(stream);
                 self.open = true;
@@ -194,7 +207,11 @@ impl Link {
         if !resumable {
             self.over(None, now);
         }
-        if conflict && !self.is_trusted() {
+        if conflict && self.is_trusted() {
+            let wait = self.shared.generator.jittered(self.of(YIELD));
+            tracing::error!(link = %self.kept_name(), ?wait, "another connector has taken the link under our name");
+            self.phase = Phase::Down(now + wait);
+        } else if conflict {
             self.bar_all(now);
         }
         self.drive_all(now);

@@ -65,7 +65,11 @@ struct World {
 }
 
 fn trusted() -> Access {
-    Access::Trusted { component: "connector.lab.example".into(), secret: "secret".into() }
+    Access::Trusted {
+        component: "connector.lab.example".into(),
+        secret: "secret".into(),
+        framing: Framing::Component,
+    }
 }
 
 fn service() -> Access {
@@ -137,7 +141,7 @@ impl World {
             nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
             names: vec![],
             access: self.access.clone(),
-            tls: None,
+            encryption: Encryption::Off,
         };
         let config =
             Config { node: "1".into(), utc_offset: 0, sessions_per_second: 100, clusters: vec![cluster] };
