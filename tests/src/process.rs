@@ -238,10 +238,24 @@ impl Connector {
     /// The program cannot be started.
     #[must_use]
     pub fn start_as(program: &Path, lab: &Lab, env: &[(&str, &str)]) -> Self {
+        Self::spawn(program, lab, Path::new(lab.endpoint("connector_config")), env)
+    }
+
+    /// Another connector in the same lab, with settings of its own.
+    ///
+    /// # Panics
+    /// The program cannot be started.
+    #[must_use]
+    pub fn start_with(lab: &Lab, settings: &Path) -> Self {
+        Self::spawn(connector_binary(), lab, settings, &[])
+    }
+
+    fn spawn(program: &Path, lab: &Lab, settings: &Path, env: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(lab.folder().join("connector.log"));
         let log = log.expect("the test's folder can be written");
         let child = Command::new(program)
-            .args(["run", "--config", lab.endpoint("connector_config")])
+            .args(["run", "--config"])
+            .arg(settings)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))

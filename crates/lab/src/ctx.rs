@@ -18,6 +18,8 @@ use crate::{
 
 /// The component name of the connector on the trusted link.
 pub const TRUSTED_NAME: &str = "connector.lab.example";
+/// Another name that has the same rights, for a second link.
+pub const SECOND_TRUSTED_NAME: &str = "second.lab.example";
 /// The secret of the trusted link.
 pub const TRUSTED_SECRET: &str = "lab-trusted-secret";
 /// The service account of link B.

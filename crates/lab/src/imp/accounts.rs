@@ -10,7 +10,9 @@ use xmpp_core::sasl::Mechanism;
 use xmpp_core::{BareJid, Secret};
 
 use crate::clock::Time;
-use crate::ctx::{Ctx, SERVICE_JID, SERVICE_PASSWORD, TOKEN_KEY, TRUSTED_NAME, TRUSTED_SECRET};
+use crate::ctx::{
+    Ctx, SECOND_TRUSTED_NAME, SERVICE_JID, SERVICE_PASSWORD, TOKEN_KEY, TRUSTED_NAME, TRUSTED_SECRET,
+};
 
 /// The accounts of the lab, the service account of link B, the tokens of link C and the component of link A.
 pub(crate) struct Accounts(pub(crate) Arc<Ctx>);
@@ -39,7 +41,7 @@ impl Authenticator for Accounts {
     }
 
     fn component(&self, name: &str) -> Option<Secret> {
-        (name == TRUSTED_NAME).then(|| TRUSTED_SECRET.into())
+        [TRUSTED_NAME, SECOND_TRUSTED_NAME].contains(&name).then(|| TRUSTED_SECRET.into())
     }
 }
 
