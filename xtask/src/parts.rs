@@ -29,6 +29,7 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "build", budget: 8.0, run: build },
     Part { name: "unit", budget: 4.0, run: unit },
     Part { name: "fuzz", budget: 1.5, run: fuzz },
+    Part { name: "simulation", budget: 5.0, run: simulation },
     Part { name: "alone", budget: 2.0, run: alone },
     Part { name: "lab", budget: 3.0, run: lab },
     Part { name: "examples", budget: 1.0, run: examples },
@@ -126,7 +127,7 @@ fn build() -> Result<(), String> {
     cargo(&["build", "--workspace", "--all-targets", "--locked"])
 }
 
-/// Everything that needs nothing but Rust: unit tests, tables, properties, corpora, simulation, doctests.
+/// Everything that needs nothing but Rust: unit tests, tables, properties, corpora, doctests.
 fn unit() -> Result<(), String> {
     cargo(&[
         "test",
@@ -140,6 +141,9 @@ fn unit() -> Result<(), String> {
         "--exclude",
         "fuzz",
         "--no-fail-fast",
+        "--",
+        "--skip",
+        "simulation::",
     ])?;
     cargo(&["test", "--workspace", "--locked", "--doc"])
 }
@@ -173,6 +177,16 @@ fn fuzz_long() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Worlds by seed: the router with a storage between two models, then the whole connector between the stand-ins.
+fn simulation() -> Result<(), String> {
+    // Built as the unit tests are, so that nothing is built again.
+    let test = ["test", "--workspace", "--exclude", "tests", "--exclude", "fuzz", "--locked"];
+    let router = [&test[..], &["--test", "crash_points"]].concat();
+    sh("cargo", &router, &[("CRASH_POINTS_SEEDS", "1500")])?;
+    let whole = ["--bin", "connector", "simulation::", "--", "--nocapture"];
+    cargo(&[&test[..], &whole].concat())
 }
 
 /// Each published crate by itself, without and with its features: nothing leans on the workspace.

@@ -6,6 +6,8 @@ mod check;
 mod config;
 mod lab_command;
 mod plan;
+#[cfg(test)]
+mod simulation;
 mod telemetry;
 mod tls;
 mod users;

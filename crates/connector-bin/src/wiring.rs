@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings};
+use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings, Watch};
 use connector_edges::jabber::{self, JabberEdge, Means};
 use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
@@ -43,6 +43,8 @@ pub(crate) struct Ground {
     pub(crate) clock: Clock,
     /// Chance.
     pub(crate) generator: Generator,
+    /// Is shown what the router does; `None` where nobody looks.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Ground {
@@ -52,6 +54,7 @@ impl Ground {
             dial: Arc::new(TcpDial),
             clock: Clock::starting_at(now()),
             generator: Generator::from_system(),
+            watch: None,
         }
     }
 }
@@ -60,7 +63,8 @@ impl Ground {
 pub(crate) struct Parts {
     pub(crate) cloud: Cloud,
     pub(crate) tls: Arc<rustls::ClientConfig>,
-    times: Times,
+    /// All its waits.
+    pub(crate) times: Times,
     pub(crate) ground: Ground,
 }
 
@@ -159,7 +163,7 @@ impl Parts {
     ) -> Result<Wired, String> {
         let people = self.people(config)?;
         let publishers = Arc::new(self.publishers(config)?);
-        let Self { cloud, tls, times, ground: Ground { dial, clock, generator } } = self;
+        let Self { cloud, tls, times, ground: Ground { dial, clock, generator, watch } } = self;
         let settings = Settings {
             router: router::Config {
                 tagger: tagger(config),
@@ -180,7 +184,10 @@ impl Parts {
         let jabber_config = jabber_config(config, &tls)?;
         let trust = trust(config)?;
         let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
-        let opened = Hub::open(settings, storage, keeping, clock).map_err(|e| with_causes(&e))?;
+        let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| with_causes(&e))?;
+        if let Some(watch) = watch {
+            opened.hub.watched_by(watch);
+        }
 
         let vault = Vault::new(VaultConfig::new(trust, &times), cloud.clone());
         let webex = WebexEdge::new(
@@ -197,7 +204,13 @@ impl Parts {
                 cursors: opened.found.cursors.clone(),
                 values: opened.found.kept.clone(),
             },
-            WebexMeans { cloud, keys: Arc::new(vault), clock, generator: generator.clone() },
+            WebexMeans {
+                cloud,
+                keys: Arc::new(vault),
+                ledger: Arc::new(opened.handle.clone()),
+                clock,
+                generator: generator.clone(),
+            },
         );
         let scale = Scale(config.time_scale);
         let standing = several.then(|| publishers.watch());
@@ -230,7 +243,8 @@ pub(crate) fn store_key(config: &Config) -> StoreKey {
     StoreKey::new(config.store.key.key())
 }
 
-fn tagger(config: &Config) -> Tagger {
+/// Makes and recognizes the ids of the organization.
+pub(crate) fn tagger(config: &Config) -> Tagger {
     Tagger::new(&config.organization.key.key(), &[])
 }
 

@@ -38,6 +38,21 @@ use crate::seam::Clock;
 /// How often the free space is asked for again while intake stands still for want of it.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
+/// One thing that the router was told or wants, as a [`Watch`] is shown it.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// It was told this.
+    In(&'a Inbound),
+    /// Its deadline has come.
+    Timeout,
+    /// It wants this.
+    Out(&'a Outbound),
+}
+
+/// Is shown every step of the router, with the moment at which it was taken: two runs of one world are the same if these
+/// are.
+pub type Watch = Box<dyn FnMut(Time, Step<'_>) + Send>;
+
 /// What the hub is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -110,9 +125,9 @@ enum Side {
 }
 
 /// The loop. See the module's documentation.
-#[derive(Debug)]
 pub struct Hub {
     router: Router,
+    watch: Option<Watch>,
     clock: Clock,
     settings: Settings,
     keeper: Keeper,
@@ -173,6 +188,7 @@ impl Hub {
         let (to_webex, webex) = mpsc::unbounded_channel();
         let hub = Self {
             router,
+            watch: None,
             clock,
             keeper: Keeper::new(storage, keeping, clock),
             settings,
@@ -203,6 +219,11 @@ impl Hub {
         })
     }
 
+    /// Shows every step of the router to `watch`, from now on.
+    pub fn watched_by(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
     /// Runs until it is asked to stop.
     ///
     /// # Errors
@@ -216,6 +237,7 @@ impl Hub {
             let deadline = self.router.deadline();
             let now = self.clock.now();
             if deadline.is_some_and(|due| due <= now) {
+                self.show(now, Step::Timeout);
                 self.router.handle_timeout(now);
                 continue;
             }
@@ -283,12 +305,25 @@ impl Hub {
             }
             other => other,
         };
-        self.router.handle(inbound, self.clock.now());
+        self.route(inbound);
+    }
+
+    fn route(&mut self, inbound: Inbound) {
+        let now = self.clock.now();
+        self.show(now, Step::In(&inbound));
+        self.router.handle(inbound, now);
+    }
+
+    fn show(&mut self, now: Time, step: Step<'_>) {
+        if let Some(watch) = &mut self.watch {
+            watch(now, step);
+        }
     }
 
     /// Does everything that the router wants done, none of which waits.
     fn carry_out(&mut self) {
         while let Some(outbound) = self.router.poll_outbound() {
+            self.show(self.clock.now(), Step::Out(&outbound));
             match outbound {
                 Outbound::Commit(batch) => {
                     self.committing += 1;
@@ -344,9 +379,10 @@ impl Hub {
                 self.room = room;
                 for (id, novelties) in batches {
                     tracing::debug!(batch = id.0, inputs = novelties.len(), "committed");
-                    self.router.handle(Inbound::Committed(id, novelties), self.clock.now());
+                    self.route(Inbound::Committed(id, novelties));
                 }
             }
+            Answer::Told => {}
             Answer::Room(room) => self.room = room,
             Answer::Deliver { ticket, entry, maybe_sent, stored } => {
                 self.hand_over(ticket, entry, maybe_sent, stored);
@@ -431,6 +467,7 @@ impl Hub {
             Request::Judge { sender, from, recipient, to, reply } => {
                 let _ = reply.send(self.router.judge(&sender, from, &recipient, to));
             }
+            Request::Target { target, reply } => self.keeper.ask(Question::Target { target, reply }),
             Request::Stop { sign_out } => self.stop(sign_out),
         }
     }
@@ -510,6 +547,15 @@ fn upstream(inbound: &Inbound) -> Option<router::ids::Upstream> {
             Some(upstream.clone())
         }
         _ => None,
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("run", &self.run)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
     }
 }
 

@@ -19,7 +19,7 @@ use router::ids::{
 };
 use router::inbound::{Facts, Inbound, Outcome, PersonFacts, SessionEvent, StreamEvent};
 use router::memory::MemoryStorage;
-use router::outbox::{Batch, Loaded, Novelty, Storage, StorageError, Stored};
+use router::outbox::{Batch, EntrySummary, Loaded, Novelty, Storage, StorageError, Stored, TargetRef};
 use router::tag::Tagger;
 use router::times::Times;
 
@@ -55,6 +55,10 @@ impl Storage for Witness {
 
     fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
         self.inner.entry(id)
+    }
+
+    fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
+        self.inner.target(target)
     }
 
     fn room(&self) -> Option<u64> {

@@ -299,6 +299,10 @@ impl Storage for MemoryStorage {
             target: entry.target.as_ref().map(|t| self.lookup(t)).unwrap_or_default(),
         }))
     }
+
+    fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
+        Ok(self.lookup(target))
+    }
 }
 
 fn report(input: &Input) -> Option<&Report> {
@@ -354,6 +358,10 @@ mod tests {
 
         fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
             self.with(|s| s.entry(id))
+        }
+
+        fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
+            self.with(|s| s.target(target))
         }
     }
 

@@ -12,6 +12,7 @@ use crate::ids::{
     ActivityId, BatchId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId,
     StanzaId, StreamId, Time,
 };
+use crate::intake::NEVER_SHOWN;
 use crate::tag::Tagger;
 
 /// What is committed together.
@@ -266,6 +267,12 @@ impl Entry {
 }
 
 impl EntrySummary {
+    /// Whether all that was ever seen of it is that it had been deleted.
+    #[must_use]
+    pub fn was_never_shown(&self) -> bool {
+        matches!(&self.state, EntryState::Closed(reason) if **reason == *NEVER_SHOWN)
+    }
+
     /// The activity that this message is in Webex, and its conversation: where it came from, or what it
     /// was posted as. `None` while it has not been posted.
     #[must_use]
@@ -481,6 +488,12 @@ pub trait Storage: Send {
     /// # Errors
     /// The store cannot be read.
     fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError>;
+
+    /// What a reference means now; empty where it means nothing that is known.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError>;
 
     /// Bytes that may still be written before intake has to stop (rule 13); `None`: not bounded.
     fn room(&self) -> Option<u64> {

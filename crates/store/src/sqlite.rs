@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use router::ids::{EntryId, ImpStreamId, PersonId, Time};
-use router::outbox::{Batch, Loaded, Novelty, Storage, StorageError, Stored};
+use router::outbox::{Batch, EntrySummary, Loaded, Novelty, Storage, StorageError, Stored, TargetRef};
 use router::tag::Tagger;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
@@ -270,6 +270,10 @@ impl Storage for Store {
 
     fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
         commit::stored(&self.db, id, &self.sealer).map_err(|failure| failure.at(&self.path))
+    }
+
+    fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
+        commit::target_of(&self.db, target).map_err(|failure| failure.at(&self.path))
     }
 
     fn room(&self) -> Option<u64> {

@@ -3,6 +3,7 @@
 use router::counters::Counters;
 use router::entitlement::{Client, Verdict};
 use router::ids::{JabberId, Time};
+use router::outbox::{EntrySummary, TargetRef};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +40,10 @@ pub(super) enum Request {
         to: Client,
         reply: oneshot::Sender<Option<Verdict>>,
     },
+    Target {
+        target: TargetRef,
+        reply: oneshot::Sender<Vec<EntrySummary>>,
+    },
     Stop {
         sign_out: bool,
     },
@@ -74,6 +79,11 @@ impl HubHandle {
         to: Client,
     ) -> Option<Verdict> {
         self.ask(|reply| Request::Judge { sender, from, recipient, to, reply }).await.flatten()
+    }
+
+    /// What a reference means, as far as the store knows. `None` once the hub has ended.
+    pub async fn target(&self, target: TargetRef) -> Option<Vec<EntrySummary>> {
+        self.ask(|reply| Request::Target { target, reply }).await
     }
 
     /// Asks the hub to stop: nothing new is taken, what was taken is committed, and deliveries in flight

@@ -6,8 +6,8 @@ use std::sync::mpsc as std_mpsc;
 
 use router::ids::{BatchId, EntryId, Ticket};
 use router::outbound::MaybeSent;
-use router::outbox::{Batch, Novelty, Storage, StorageError, Stored};
-use tokio::sync::mpsc;
+use router::outbox::{Batch, EntrySummary, Novelty, Storage, StorageError, Stored, TargetRef};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::crash;
 use crate::seam::Clock;
@@ -31,6 +31,8 @@ pub(super) enum Question {
     Deliver { ticket: Ticket, entry: EntryId, maybe_sent: MaybeSent },
     /// The sender of this entry is to be told.
     Undelivered { entry: EntryId, reason: Box<str> },
+    /// Somebody wants to know what a reference means.
+    Target { target: TargetRef, reply: oneshot::Sender<Vec<EntrySummary>> },
     /// How much may be written.
     Room,
 }
@@ -38,9 +40,22 @@ pub(super) enum Question {
 /// What the store has done.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Committed { batches: Vec<(BatchId, Vec<Novelty>)>, room: Option<u64> },
-    Deliver { ticket: Ticket, entry: EntryId, maybe_sent: MaybeSent, stored: Option<Stored> },
-    Undelivered { reason: Box<str>, stored: Option<Stored> },
+    Committed {
+        batches: Vec<(BatchId, Vec<Novelty>)>,
+        room: Option<u64>,
+    },
+    Deliver {
+        ticket: Ticket,
+        entry: EntryId,
+        maybe_sent: MaybeSent,
+        stored: Option<Stored>,
+    },
+    Undelivered {
+        reason: Box<str>,
+        stored: Option<Stored>,
+    },
+    /// Whoever asked has been told.
+    Told,
     Room(Option<u64>),
 }
 
@@ -181,6 +196,11 @@ impl Worker {
             }
             Question::Undelivered { entry, reason } => {
                 Answer::Undelivered { reason, stored: self.storage.entry(entry)? }
+            }
+            Question::Target { target, reply } => {
+                // Who asked may be gone.
+                let _ = reply.send(self.storage.target(&target)?);
+                Answer::Told
             }
             Question::Room => Answer::Room(self.storage.room()),
         })

@@ -98,7 +98,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
         let settled = side.clock.now() >= since.after(side.times.settle);
         // The longer an entry waits, the more there is to list: cut short, it would be asked for ever.
         let until = Instant::now() + side.times.settle;
-        match within(until, host_cause(), question(side, entry, &pair)).await {
+        match within(until, host_cause(), question(side, entry, &pair, since)).await {
             Ok(Some(link)) => return Outcome::Delivered(link),
             Ok(None) if !settled => return Outcome::Unsettled,
             Ok(None) => {}
@@ -144,8 +144,8 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
     Outcome::Later { cause: Cause::Kms, after: None }
 }
 
-/// Whether an earlier attempt has arrived (rule 10): known by its id, by its IV, or by its tombstone.
-async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link>, Outcome> {
+/// Whether an attempt until `attempted` has arrived (rule 10): known by its id, by its IV, or by its tombstone.
+async fn question(side: &Side, entry: &Entry, pair: &Pair, attempted: Time) -> Result<Option<Link>, Outcome> {
     let asker = &pair.via;
     let address = if pair.is_relayed() {
         side.relays.address(&pair.sender.id, &pair.recipient)
@@ -169,10 +169,17 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair) -> Result<Option<Link
     if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry, &pair.actor)) {
         return Ok(Some(link(activity)));
     }
-    let buried = listed.iter().find(|activity| {
-        is_buried(activity, &pair.actor, committed) && !side.posts.is_other(&activity.id, entry)
-    });
-    Ok(buried.map(link))
+    // What is known as another message was not this one, whichever run has come to know it.
+    // What was published long after the last attempt was not this one either.
+    let latest = side.cloud.at(attempted.after(side.times.settle));
+    let buried = |activity: &&Activity| is_buried(activity, &pair.actor, committed, latest);
+    for activity in listed.iter().filter(buried) {
+        if !side.posts.is_other(&activity.id, entry) && !side.ledger.knows(&activity.id).await {
+            side.posts.took(&activity.id, entry);
+            return Ok(Some(link(activity)));
+        }
+    }
+    Ok(None)
 }
 
 fn is_ours(activity: &Activity, entry: &Entry, actor: &PersonId) -> bool {
@@ -186,12 +193,12 @@ fn is_ours(activity: &Activity, entry: &Entry, actor: &PersonId) -> bool {
         && kms_client::jose::jwe::iv(text.as_str()) == entry.iv
 }
 
-/// Whether the sender has deleted something since, which may have been this.
-fn is_buried(activity: &Activity, sender: &PersonId, since: Time) -> bool {
+/// Whether the sender has deleted something of that time, which may have been this.
+fn is_buried(activity: &Activity, sender: &PersonId, since: Time, until: Time) -> bool {
     let actor = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
     activity.verb == Verb::Tombstone
         && actor.is_some_and(|actor| person(actor) == *sender)
-        && activity.published.is_some_and(|published| time(published) >= since)
+        && activity.published.is_some_and(|published| (since..=until).contains(&time(published)))
 }
 
 /// The conversation of the two, and the text sealed with its key.

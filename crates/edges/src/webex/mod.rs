@@ -52,6 +52,7 @@ pub use people::{
     Account, Jids, JidsError, PeopleConfig, PeopleError, ResourceGroups, Source, read_organization,
     read_people,
 };
+pub use posts::Ledger;
 pub use status::PresenceConfig;
 pub use token::{Enrolled, RefusedToken, TokenConfig, TokenError, TokenSource, Tokens, enrolled};
 
@@ -86,6 +87,8 @@ pub struct WebexMeans {
     pub cloud: Cloud,
     /// Seals, opens, and speaks to the key service.
     pub keys: Arc<dyn Keys>,
+    /// What the store knows.
+    pub ledger: Arc<dyn Ledger>,
     /// The time of day.
     pub clock: Clock,
     /// Chance.
@@ -116,6 +119,7 @@ pub struct WebexEdge {
 struct Side {
     cloud: Cloud,
     keys: Arc<dyn Keys>,
+    ledger: Arc<dyn Ledger>,
     hub: HubPort,
     clock: Clock,
     generator: Generator,
@@ -210,7 +214,7 @@ impl WebexEdge {
     /// An edge that does nothing yet.
     #[must_use]
     pub fn new(config: WebexConfig, port: HubPort, kept: WebexKept, means: WebexMeans) -> Self {
-        let WebexMeans { cloud, keys, clock, generator } = means;
+        let WebexMeans { cloud, keys, ledger, clock, generator } = means;
         let mercury = cloud.mercury_config(Scale(config.times.scale));
         let shelf = Arc::new(Shelf::new(port.clone()));
         cloud.restore_tokens(&kept.values, Arc::clone(&shelf));
@@ -220,6 +224,7 @@ impl WebexEdge {
             keys,
             shelf,
             enrolled: Notify::new(),
+            ledger,
             hub: port,
             clock,
             generator,

@@ -1,13 +1,34 @@
 //! What was posted, as far as we saw it: a tombstone in a listing no longer says what it was.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Mutex;
 
 use router::envelope::{Envelope, Kind, Origin};
-use router::outbox::Entry;
+use router::outbox::{Entry, TargetRef};
 use webex_api::ActivityId;
 
 use super::aged::Aged;
 use super::locked;
+use crate::hub::HubHandle;
+
+/// What the store knows of activities, over all runs.
+pub trait Ledger: Send + Sync {
+    /// Whether a message is known under this activity, be it one that was written there or one that we posted; what was
+    /// seen of it only when it had been deleted does not count.
+    fn knows<'a>(&'a self, activity: &'a ActivityId) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+}
+
+impl Ledger for HubHandle {
+    fn knows<'a>(&'a self, activity: &'a ActivityId) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            let target = TargetRef::Activity(router::ids::ActivityId::new(activity.as_str()));
+            // A hub that has ended takes no receipt either.
+            let known = self.target(target).await.unwrap_or_default();
+            known.iter().any(|message| !message.was_never_shown())
+        })
+    }
+}
 
 /// By what a post of ours is known.
 #[derive(Debug)]
@@ -37,6 +58,12 @@ impl Posts {
         let (Origin::Webex(origin), Kind::Text) = (&envelope.origin, &envelope.kind) else { return };
         let mark = Mark { client_temp_id: origin.client_temp_id.clone(), iv: origin.iv };
         locked(&self.seen).insert(origin.activity.as_str().into(), mark);
+    }
+
+    /// Remembers that this activity, of which only a tombstone is left, was taken for this entry: it is no other's.
+    pub(super) fn took(&self, activity: &ActivityId, entry: &Entry) {
+        let mark = Mark { client_temp_id: Some(entry.derived.as_str().into()), iv: entry.iv };
+        locked(&self.seen).insert(activity.as_str().into(), mark);
     }
 
     /// Whether this activity was seen, and was something other than this entry.

@@ -2,7 +2,7 @@
 //!
 //! The router and a store in memory between two simple far sides that do what they may at the worst moment: links are
 //! cut, sockets drop events, answers get lost, posts are stored late and listed later, and the connector dies between
-//! any two steps. Every world is a seed and replays. Some worlds run with one rule switched off in the edges or in the
+//! any two steps. Every world is a seed and replays; `CRASH_POINTS_SEED` runs the world of one seed alone. Some worlds run with one rule switched off in the edges or in the
 //! store: those must fail, or the rule would not be needed.
 
 mod cloud;
@@ -70,61 +70,74 @@ fn pair(conversation: &str) -> (PersonId, PersonId) {
     (PersonId::new(a), PersonId::new(b))
 }
 
-/// How many seeds each test runs; `CRASH_POINTS_SEEDS` asks for more.
-fn seeds() -> u64 {
-    std::env::var("CRASH_POINTS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(250)
+/// The seeds of each test: 250, or as many as `CRASH_POINTS_SEEDS` says, or the one of `CRASH_POINTS_SEED`.
+fn seeds() -> std::ops::Range<u64> {
+    let asked = |name| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    match asked("CRASH_POINTS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("CRASH_POINTS_SEEDS").unwrap_or(250),
+    }
 }
 
-fn all_hold(setup: Setup) {
-    for seed in 0..seeds() {
-        let mut world = World::new(seed, setup, None);
-        if let Err(wrong) = world.run() {
-            panic!("seed {seed} of {setup:?}: {wrong}\n{}", world.trace());
+fn all_hold(test: &str, setup: Setup) {
+    for seed in seeds() {
+        if let Err(wrong) = World::new(seed, setup, None).run() {
+            let mut again = World::traced(seed, setup, None);
+            assert_eq!(again.run(), Err(wrong.clone()), "seed {seed} does not replay");
+            panic!(
+                "seed {seed} of {setup:?}: {wrong}\n{}\nagain: CRASH_POINTS_SEED={seed} cargo test -p router --test \
+                 crash_points {test}",
+                again.trace()
+            );
         }
     }
 }
 
 fn some_fail(setup: Setup, broken: Break) {
-    let fails = (0..10_000).any(|seed| World::new(seed, setup, Some(broken)).run().is_err());
+    let counterexample = (0..10_000)
+        .find_map(|seed| World::new(seed, setup, Some(broken)).run().err().map(|wrong| (seed, wrong)));
+    if let Some((seed, wrong)) = &counterexample {
+        println!("without {broken:?}, seed {seed}: {wrong}");
+    }
     assert!(
-        fails,
+        counterexample.is_some(),
         "without {broken:?} nothing goes wrong in {setup:?}: is the rule needed, and is it tested?"
     );
 }
 
 #[test]
 fn what_is_written_in_jabber_arrives_once_and_in_order() {
-    all_hold(Setup::to_webex());
+    all_hold("what_is_written_in_jabber_arrives_once_and_in_order", Setup::to_webex());
 }
 
 #[test]
 fn what_is_written_in_webex_arrives_once_and_in_order() {
-    all_hold(Setup::to_jabber());
+    all_hold("what_is_written_in_webex_arrives_once_and_in_order", Setup::to_jabber());
 }
 
 #[test]
 fn both_ways_at_once() {
-    all_hold(Setup::both());
+    all_hold("both_ways_at_once", Setup::both());
 }
 
 #[test]
 fn what_is_deleted_is_taken_back_or_noticed() {
-    all_hold(Setup::deletes());
+    all_hold("what_is_deleted_is_taken_back_or_noticed", Setup::deletes());
 }
 
 #[test]
 fn what_is_edited_replaces_or_follows() {
-    all_hold(Setup::edits());
+    all_hold("what_is_edited_replaces_or_follows", Setup::edits());
 }
 
 #[test]
 fn a_refused_resumption_repeats_what_was_in_flight_and_no_more() {
-    all_hold(Setup::refused());
+    all_hold("a_refused_resumption_repeats_what_was_in_flight_and_no_more", Setup::refused());
 }
 
 #[test]
 fn without_crashes_nothing_is_special() {
-    all_hold(Setup { crashes: 0, ..Setup::both() });
+    all_hold("without_crashes_nothing_is_special", Setup { crashes: 0, ..Setup::both() });
 }
 
 #[test]

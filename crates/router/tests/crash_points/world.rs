@@ -105,7 +105,8 @@ pub(crate) struct World {
     /// When the link was cut, every session had settled. What an opening session holds when it is refused may
     /// come late: the stated window, in which no order is promised.
     was_settled: bool,
-    trace: Vec<String>,
+    /// What happened, step by step, where somebody wants to read it.
+    trace: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,14 +161,19 @@ impl World {
             written: Vec::new(),
             refused: 0,
             was_settled: false,
-            trace: Vec::new(),
+            trace: None,
         };
         world.start();
         world
     }
 
+    /// The same world, which says what happens in it.
+    pub(crate) fn traced(seed: u64, setup: Setup, broken: Option<Break>) -> Self {
+        Self { trace: Some(Vec::new()), ..Self::new(seed, setup, broken) }
+    }
+
     pub(crate) fn trace(&self) -> String {
-        self.trace.join("\n")
+        self.trace.as_deref().unwrap_or_default().join("\n")
     }
 
     /// Runs to the end: first with everything that may go wrong, then until all is at rest.
@@ -186,7 +192,9 @@ impl World {
             if steps > 20_000 {
                 return Err(format!("it never comes to rest: {:?}", self.stuck()));
             }
-            self.trace.push(format!("{} {step:?}", self.now.0 % 1_000_000_000));
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{} {step:?}", self.now.0 % 1_000_000_000));
+            }
             self.step(step);
             // A clock goes on while things are published.
             self.now = self.now.max(self.cloud.clock());

@@ -30,8 +30,8 @@ use crate::jabber::{Cleartext, OpenError, Opening};
 use crate::port::{HubPort, Order};
 use crate::seam::{BoxIo, Clock, Dial, Generator, Scale};
 use crate::webex::{
-    Cloud, CloudConfig, Enrolling, Keys, NewConversation, PeopleConfig, PresenceConfig, Source, TokenConfig,
-    WebexConfig, WebexEdge, WebexKept, WebexMeans,
+    Cloud, CloudConfig, Enrolling, Keys, Ledger, NewConversation, PeopleConfig, PresenceConfig, Source,
+    TokenConfig, WebexConfig, WebexEdge, WebexKept, WebexMeans,
 };
 
 pub(super) const ALICE: &str = "11111111-1111-4111-8111-111111111111";
@@ -164,6 +164,22 @@ impl Keys for PlainKeys {
     ) -> Opening<'a, NewConversation> {
         let new = NewConversation { key: "kms://k/keys/new".into(), kms_message: "wrapped".into() };
         Box::pin(async { Ok(new) })
+    }
+}
+
+/// Knows one message.
+#[derive(Debug)]
+struct KnownActivity;
+
+/// The activity of the one message that the store knows.
+pub(super) const KNOWN: &str = "known";
+
+impl Ledger for KnownActivity {
+    fn knows<'a>(
+        &'a self,
+        activity: &'a webex_api::ActivityId,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move { activity.as_str() == KNOWN })
     }
 }
 
@@ -302,7 +318,8 @@ impl World {
             },
             bot,
         };
-        let means = WebexMeans { cloud: cloud.clone(), keys: Arc::new(PlainKeys), clock, generator };
+        let (keys, ledger) = (Arc::new(PlainKeys), Arc::new(KnownActivity));
+        let means = WebexMeans { cloud: cloud.clone(), keys, ledger, clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
         let edge = WebexEdge::new(config, HubPort::new(take, answer), kept, means);
         let enrolling = edge.enrolling();

@@ -1,0 +1,89 @@
+//! The disk that survives a process, and the process's hold on it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use connector_edges::seam::Generator;
+use router::ids::{EntryId, Time};
+use router::memory::MemoryStorage;
+use router::outbox::{Batch, EntrySummary, Loaded, Novelty, Storage, StorageError, Stored, TargetRef};
+
+use super::net::Life;
+use super::off::Off;
+
+/// What survives, and what is wrong with it.
+#[derive(Clone)]
+pub(super) struct Disk {
+    storage: Arc<Mutex<MemoryStorage>>,
+    off: Option<Off>,
+    chance: Generator,
+}
+
+impl Disk {
+    pub(super) fn new(storage: MemoryStorage, off: Option<Off>, chance: Generator) -> Self {
+        Self { storage: Arc::new(Mutex::new(storage)), off, chance }
+    }
+
+    /// The disk for one process.
+    pub(super) fn held_by(&self, life: Arc<Life>) -> Box<dyn Storage> {
+        Box::new(Hold { disk: self.clone(), life })
+    }
+
+    fn storage(&self) -> MutexGuard<'_, MemoryStorage> {
+        self.storage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Hold {
+    disk: Disk,
+    life: Arc<Life>,
+}
+
+impl Hold {
+    /// A moment at which the process may be found dead.
+    fn alive(&self) -> Result<(), StorageError> {
+        if self.life.step() {
+            Ok(())
+        } else {
+            Err(StorageError { what: "the process is dead".into(), source: None })
+        }
+    }
+}
+
+impl Storage for Hold {
+    fn load(&mut self, now: Time) -> Result<Loaded, StorageError> {
+        self.disk.storage().load(now)
+    }
+
+    /// Dies before the commit, after it, or not.
+    fn commit(&mut self, batches: &[Batch], now: Time) -> Result<Vec<Vec<Novelty>>, StorageError> {
+        self.alive()?;
+        let answers = match self.disk.off {
+            None => self.disk.storage().commit(batches, now)?,
+            Some(off) => {
+                let spoilt: Vec<_> =
+                    batches.iter().map(|batch| off.spoil(batch.clone(), &self.disk.chance)).collect();
+                self.disk.storage().commit(&spoilt, now)?
+            }
+        };
+        self.alive()?;
+        Ok(answers)
+    }
+
+    fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
+        self.alive()?;
+        let mut stored = self.disk.storage().entry(id)?;
+        if let (Some(Off::FixedIv), Some(stored)) = (self.disk.off, &mut stored) {
+            let other = self.disk.chance.number().to_be_bytes();
+            stored.entry.iv = stored.entry.iv.map(|mut iv| {
+                iv[..8].copy_from_slice(&other);
+                iv
+            });
+        }
+        Ok(stored)
+    }
+
+    fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
+        self.alive()?;
+        self.disk.storage().target(target)
+    }
+}
