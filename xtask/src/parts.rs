@@ -207,8 +207,11 @@ fn alone() -> Result<(), String> {
 
 /// The whole connector against the stand-ins, as a person meets it.
 fn lab() -> Result<(), String> {
-    let tests =
-        ["test", "--locked", "--package", "tests", "--test", "lab", "--test", "tokens", "--", "--nocapture"];
+    let mut tests = vec!["test", "--locked", "--package", "tests"];
+    for file in ["lab", "tokens", "plan", "failover", "several"] {
+        tests.extend(["--test", file]);
+    }
+    tests.extend(["--", "--nocapture"]);
     cargo(&tests)
 }
 
