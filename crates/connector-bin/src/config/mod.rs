@@ -402,9 +402,6 @@ impl File<'_> {
         ] {
             if let Some(path) = path {
                 self.readable(at, key, path);
-                if tls == Some(LinkTls::Off) {
-                    self.reader.wrong(at, key, "is of no use with tls = \"off\"");
-                }
             }
         }
         let certificate = match (certificate_file, certificate_key_file) {
