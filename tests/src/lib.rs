@@ -3,11 +3,13 @@
 
 mod http;
 mod process;
+mod python;
 pub mod servers;
 mod traffic;
 
 pub use http::{get, post};
 pub use process::{Connector, Lab, Scratch, connector_binary, crashing_binary};
+pub use python::python;
 pub use traffic::{
     Chance, Dialogue, Traffic, Verdict, Voice, carried, conversation, shown, three_conversations,
 };

@@ -81,7 +81,8 @@ fn build(args: &[&str]) -> PathBuf {
     target().join("debug/connector")
 }
 
-fn target() -> PathBuf {
+/// The build folder.
+pub(crate) fn target() -> PathBuf {
     // A test binary lies in TARGET/debug/deps.
     let exe = std::env::current_exe().expect("a process knows its program");
     exe.ancestors().nth(3).expect("a test binary lies in the build folder").to_path_buf()

@@ -1,8 +1,12 @@
 //! The examples run, against a lab where they need one.
 
 use std::process::Command;
+use std::time::Duration;
 
+use serde_json::json;
 use tests::{Lab, Scratch};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// Runs an example; what it printed. Fails with it.
 fn example(name: &str, args: &[&str]) -> String {
@@ -39,7 +43,7 @@ fn bridge_in_memory_carries_and_swallows() {
 }
 
 #[test]
-fn three_examples_run_against_a_lab() {
+fn the_examples_of_both_networks_run_against_a_lab() {
     let scratch = Scratch::new("examples");
     let lab = Lab::start(scratch.path(), &["--time-scale", "20"]);
 
@@ -50,13 +54,55 @@ fn three_examples_run_against_a_lab() {
 
     let discovery = format!("{}/u2c/api/v1", lab.endpoint("cloud"));
     let users = lab.endpoints["users"].as_array().expect("the document lists people");
-    let bob = users.iter().find(|user| user["name"] == "bob").expect("bob is one of them");
-    let token = bob["access_token"].as_str().expect("bob has a token").to_owned();
-    let tail = std::thread::spawn(move || example("mercury_tail", &[&discovery, &token, "1"]));
+    let of = |name: &str, what: &str| {
+        let person = users.iter().find(|user| user["name"] == name).expect("the person is one of them");
+        person[what].as_str().expect("people have mail addresses and tokens").to_owned()
+    };
+    let (bob, alice, carol) =
+        (of("bob", "access_token"), of("alice", "access_token"), of("carol", "access_token"));
+
+    let said = example("send_message", &[&discovery, &carol, &of("dave", "mail"), "Hello from an example"]);
+    assert!(said.contains("posted ") && !said.contains("Hello"), "{said}");
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(lab.heard("dave/webex", "carol"), ["Hello from an example"]);
+
+    let folder = scratch.path().join("files");
+    std::fs::create_dir(&folder).expect("the test's folder can be written");
+    let fetch = {
+        let (discovery, bob, folder) =
+            (discovery.clone(), bob.clone(), folder.to_string_lossy().into_owned());
+        std::thread::spawn(move || example("fetch_file", &[&discovery, &bob, &folder]))
+    };
+    let share = json!({"client": "carol/webex", "what": "file", "to": "bob", "name": "plan.txt", "base64": "YSBwbGFu"});
+    while !fetch.is_finished() {
+        lab.control("/act", &share);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let said = fetch.join().expect("the example does not panic");
+    assert!(said.contains("plan.txt is there"), "{said}");
+    assert_eq!(std::fs::read_to_string(folder.join("plan.txt")).expect("the file is there"), "a plan");
+    assert!(!folder.join("unproven").exists());
+
+    let mail = of("bob", "mail");
+    let watch = {
+        let (discovery, mail) = (discovery.clone(), mail.clone());
+        std::thread::spawn(move || example("watch_presence", &[&discovery, &alice, "1", &mail]))
+    };
+    for status in ["dnd", "active"].iter().cycle() {
+        if watch.is_finished() {
+            break;
+        }
+        lab.control("/act", &json!({"client": "bob/webex", "what": "status", "text": status}));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let said = watch.join().expect("the example does not panic");
+    assert!(said.lines().filter(|line| line.starts_with(&mail)).count() >= 2, "{said}");
+
+    let tail = std::thread::spawn(move || example("mercury_tail", &[&discovery, &bob, "1"]));
     // Something for the tail to see, again and again until it has.
     while !tail.is_finished() {
         lab.say("carol/webex", "bob", "anybody there?");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
     }
     let said = tail.join().expect("the example does not panic");
     assert!(said.contains("ready") && said.contains("activity"), "{said}");

@@ -21,7 +21,7 @@ fn stand_ins(scratch: &Scratch) -> Lab {
 /// Starts the connector of a lab and waits until it is at rest.
 fn running(lab: &Lab) -> Connector {
     let connector = Connector::start(lab);
-    assert!(lab.wait_idle(SOON), "the connector does not come up: see {}", lab.folder().display());
+    connector.wait_up(lab);
     connector
 }
 
@@ -151,6 +151,41 @@ fn a_request_to_stop_ends_cleanly_and_the_next_start_goes_on_unnoticed() {
     let gone: Vec<_> = presences.iter().filter(|row| row["kind"] == "presence").collect();
     assert!(gone.is_empty(), "presence flapped: {gone:?}");
     assert_eq!(connector.terminate(SOON), Some(0));
+}
+
+#[test]
+fn files_cross_as_links_and_notices() {
+    let scratch = Scratch::new("files");
+    let lab = stand_ins(&scratch);
+    let _connector = running(&lab);
+    let file = json!({"client": "alice/webex", "what": "file", "to": "bob", "name": "plan.txt", "base64": "YSBwbGFu"});
+    lab.control("/act", &file);
+    assert!(lab.wait_idle(SOON));
+    let heard = lab.heard("bob/jabber", "alice");
+    let [name, link] = &heard[..] else { panic!("a name and a link: {heard:?}") };
+    assert_eq!(name, "plan.txt");
+    assert!(link.starts_with(lab.endpoint("cloud")), "{link}");
+    let seen = lab.seen("alice/webex");
+    let shared = seen.iter().find(|row| row["kind"] == "file").expect("alice sees her own file");
+    lab.control("/act", &json!({"client": "alice/webex", "what": "delete", "id": shared["id"]}));
+    assert!(lab.wait_idle(SOON));
+    let deleted = "Alice Liddell used Webex App to delete a previously posted message";
+    let seen = lab.seen("bob/jabber");
+    let notices: Vec<_> = seen.iter().filter(|row| row["kind"] == "notice").map(|row| &row["text"]).collect();
+    // One for each line that the share had become.
+    assert!(!notices.is_empty() && notices.iter().all(|text| *text == deleted), "{notices:?}");
+
+    let file =
+        json!({"client": "bob/jabber", "what": "file", "to": "alice", "name": "notes.pdf", "base64": ""});
+    lab.control("/act", &file);
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(
+        lab.heard("alice/webex", "bob"),
+        ["A file was sent in Jabber and can be opened there: notes.pdf"]
+    );
+    let files =
+        lab.seen("alice/webex").iter().filter(|row| row["kind"] == "file" && row["dir"] == "in").count();
+    assert_eq!(files, 0, "no file crosses");
 }
 
 #[test]

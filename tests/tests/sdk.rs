@@ -1,31 +1,71 @@
-//! The cloud's official JavaScript SDK, unmodified, against the lab's cloud.
+//! The cloud's official JavaScript SDK, unmodified: against the lab's cloud, and as the Webex App of a person whose partner
+//! has a Jabber that others made, with the connector between.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tests::{Lab, Scratch};
+use tests::{Connector, Lab, Scratch, python};
+
+/// One lab at a time, or they wait for each other's processors.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The folder with the scenes and the installed SDK: beside the build, not in the source.
+fn suite() -> &'static Path {
+    static SUITE: OnceLock<PathBuf> = OnceLock::new();
+    SUITE.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lab/tests/sdk");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sdk");
+        let lock = |folder: &Path| std::fs::read(folder.join("package-lock.json")).unwrap_or_default();
+        let installed = folder.join("node_modules").exists() && lock(&folder) == lock(&source);
+        std::fs::create_dir_all(&folder).expect("the build folder can be written");
+        for file in ["package.json", "package-lock.json", "sdk.js", "run.js", "bridge.js"] {
+            std::fs::copy(source.join(file), folder.join(file)).expect("the suite's files can be copied");
+        }
+        if !installed {
+            let npm = Command::new("npm")
+                .args(["ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(&folder)
+                .status();
+            assert!(
+                npm.is_ok_and(|status| status.success()),
+                "`npm ci` fails: is Node.js with npm installed?"
+            );
+        }
+        folder
+    })
+}
+
+/// Plays a scene of the suite with a lab.
+fn play(scene: &str, lab: &Lab, args: &[&str]) {
+    let ran = Command::new("node")
+        .arg(suite().join(scene))
+        .arg(lab.folder().join("endpoints.json"))
+        .args(args)
+        .status();
+    assert!(ran.is_ok_and(|status| status.success()), "{scene} {args:?} fails: its steps are above");
+}
+
+fn stand_ins(scratch: &Scratch) -> Lab {
+    Lab::start(scratch.path(), &["--stand-ins", "--time-scale", "20"])
+}
 
 #[test]
 #[ignore = "needs Node and packages from npm: cargo xtask test sdk"]
 fn the_official_sdk_talks_through_the_labs_cloud() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lab/tests/sdk");
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new("sdk");
-    // The packages are installed beside the build, not into the source.
-    for file in ["package.json", "package-lock.json", "run.js"] {
-        std::fs::copy(folder.join(file), scratch.path().join(file)).expect("the suite's files can be copied");
-    }
-    let installed = Command::new("npm")
-        .args(["ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(scratch.path())
-        .status();
-    assert!(installed.is_ok_and(|status| status.success()), "`npm ci` fails: is Node.js with npm installed?");
+    play("run.js", &stand_ins(&scratch), &[]);
+}
 
-    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", "20"]);
-    let ran = Command::new("node")
-        .arg(scratch.path().join("run.js"))
-        .arg(scratch.path().join("endpoints.json"))
-        .current_dir(scratch.path())
-        .status();
-    drop(lab);
-    assert!(ran.is_ok_and(|status| status.success()), "the SDK suite fails: its steps are above");
+#[test]
+#[ignore = "needs Node, packages from npm, and Python: cargo xtask test sdk"]
+fn the_official_sdk_and_slixmpp_talk_through_the_connector() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new("sdk-bridge");
+    let lab = stand_ins(&scratch);
+    let connector = Connector::start(&lab);
+    connector.wait_up(&lab);
+    let bot = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lab/tests/slixmpp/bot.py");
+    play("bridge.js", &lab, &[&python().to_string_lossy(), &bot.to_string_lossy()]);
 }

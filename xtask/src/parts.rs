@@ -36,7 +36,7 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "kill", budget: 5.0, run: kill },
     Part { name: "foreign", budget: 3.0, run: foreign },
     Part { name: "servers", budget: 5.0, run: servers },
-    Part { name: "sdk", budget: 3.0, run: sdk },
+    Part { name: "sdk", budget: 4.0, run: sdk },
     Part { name: "packages", budget: 1.0, run: packages },
 ];
 

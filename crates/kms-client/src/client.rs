@@ -484,7 +484,8 @@ impl Client {
         let response = self.open(message)?;
         let found = self.pending.iter_mut().find(|(_, p)| p.sent.contains(&response.request_id));
         let (&id, pending) = found.ok_or(ReplyError::UnknownRequest)?;
-        if response.status >= 400
+        // 301 is what the official client waits for; a service that refuses and says where is understood as well.
+        if response.status >= 300
             && let Request::RetrieveKey { key } = &mut pending.request
             && let Some(moved) = &response.redirect_uri
             && pending.redirects < MAX_REDIRECTS
@@ -522,7 +523,7 @@ impl Client {
 
 /// Whether a response is what its request asked for.
 fn judge(request: &Request, response: Response) -> Result<Box<Response>, RequestError> {
-    if response.status >= 400 {
+    if response.status >= 300 {
         let Response { status, error_code, reason, .. } = response;
         return Err(RequestError::Refused { status, error_code, reason });
     }

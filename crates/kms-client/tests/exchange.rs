@@ -328,14 +328,14 @@ fn a_key_that_moved_is_followed_but_not_for_ever() {
     let exchange = pair.sent().remove(0);
     let answer = pair.kms.answer(&exchange).unwrap();
     pair.client.handle_reply(&answer, pair.now).unwrap();
-    for n in 2..=4 {
+    for (n, status) in [(2, 301), (3, 400), (4, 301)] {
         let message = pair.sent().remove(0);
         let Incoming::Call(call) = pair.kms.responder.open(&message).unwrap() else { panic!() };
         assert_eq!(call.received.request, retrieve(n - 1));
         let moved = Response {
             error_code: Some(301_002),
             redirect_uri: Some(key_uri(n)),
-            ..Response::refusal(400, "", "moved")
+            ..Response::refusal(status, "", "moved")
         };
         let reply = pair.kms.responder.answer(&call, moved).unwrap();
         pair.client.handle_reply(&reply, pair.now).unwrap();
@@ -343,10 +343,10 @@ fn a_key_that_moved_is_followed_but_not_for_ever() {
     }
     let message = pair.sent().remove(0);
     let Incoming::Call(call) = pair.kms.responder.open(&message).unwrap() else { panic!() };
-    let moved = Response { redirect_uri: Some(key_uri(9)), ..Response::refusal(400, "", "moved") };
+    let moved = Response { redirect_uri: Some(key_uri(9)), ..Response::refusal(301, "", "moved") };
     let reply = pair.kms.responder.answer(&call, moved).unwrap();
     pair.client.handle_reply(&reply, pair.now).unwrap();
-    assert!(matches!(pair.answer(id), Err(RequestError::Refused { status: 400, .. })));
+    assert!(matches!(pair.answer(id), Err(RequestError::Refused { status: 301, .. })));
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(crate) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "kms-moved",
-        explanation: "A request for a key is refused with errorCode 301002 and the name that the key has in the other key service.",
+        explanation: "A request for a key is answered with status 301, errorCode 301002 and the name that the key has in the other key service.",
         unkind: false,
     },
     Kind {
@@ -378,7 +378,7 @@ impl Inner {
                     return Response::refusal(404, "", "There is no such key.");
                 };
                 self.keys.entry(to.clone()).or_insert(stored);
-                let refusal = coded(403, 301_002, "The key is kept elsewhere.");
+                let refusal = coded(301, 301_002, "The key is kept elsewhere.");
                 Response { redirect_uri: Some(to), ..refusal }
             }
             Spoilt::Revoked => coded(405, 405_005, "The customer's key was revoked."),

@@ -5,9 +5,8 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lab::net::Network;
@@ -19,35 +18,6 @@ use tokio::sync::mpsc;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slixmpp");
 
-/// The Python of an environment that has slixmpp, made on first use.
-fn python() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("slixmpp");
-    let python = folder.join("bin/python");
-    let requirements = Path::new(SCRIPTS).join("requirements.txt");
-    let installed = folder.join("installed.txt");
-    let wanted = std::fs::read(&requirements).unwrap();
-    if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
-        return python;
-    }
-    let run = |command: &mut Command| {
-        let shown = format!("{command:?}");
-        let output = command.output().unwrap_or_else(|error| {
-            panic!("a foreign client is missing: install python3 and python3-venv ({shown}: {error})")
-        });
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "a foreign client is missing: install python3 and python3-venv ({shown}: {said})"
-        );
-    };
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements));
-    std::fs::write(&installed, wanted).unwrap();
-    python
-}
-
 struct Bot {
     child: Child,
     stdin: ChildStdin,
@@ -57,7 +27,7 @@ struct Bot {
 
 impl Bot {
     fn start(world: &World, name: &str, password: &str, mechanism: &str) -> Self {
-        let mut child = Command::new(python())
+        let mut child = Command::new(tests::python())
             .arg(Path::new(SCRIPTS).join("bot.py"))
             .args([
                 "127.0.0.1",

@@ -567,9 +567,14 @@ mod tests {
         assert_eq!(request("<ping xmlns='urn:xmpp:ping'/>", "get").0, "result");
         let (kind, disco) = request("<query xmlns='http://jabber.org/protocol/disco#info'/>", "get");
         assert_eq!(kind, "result");
-        assert!(disco.get_child("query", more::DISCO_INFO).is_some());
+        let query = disco.get_child("query", more::DISCO_INFO).unwrap();
+        let announced: Vec<_> = query.children().filter_map(|child| child.attr("var")).collect();
+        // Nothing with which a file could be offered (XEP-0095, XEP-0096, XEP-0065, XEP-0166, XEP-0234).
+        assert_eq!(announced, [more::DISCO_INFO, more::CHAT_STATES, more::CHAT_MARKERS, ns::PING]);
         for (inside, kind) in [
             ("<si xmlns='http://jabber.org/protocol/si'/>", "set"),
+            ("<query xmlns='http://jabber.org/protocol/bytestreams'/>", "set"),
+            ("<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'/>", "set"),
             ("<query xmlns='jabber:iq:roster'/>", "set"),
             ("<query xmlns='jabber:iq:version'/>", "get"),
             ("", "get"),

@@ -99,8 +99,12 @@ fn kind(activity: &Activity) -> Result<(Kind, Vec<Body>), &'static str> {
         }
         (Verb::Share, Some(Object::Content { display_name, files, .. })) => {
             let text = display_name.iter().map(|text| body(text, key));
-            let links = files.iter().filter_map(|file| Some(Body::Clear(file.url.as_ref()?.as_str().into())));
-            let parts: Vec<Body> = text.chain(links).collect();
+            // The name tells what the address leads to, and stays sealed like any text.
+            let lines = files.iter().filter_map(|file| {
+                let link = Body::Clear(file.url.as_ref()?.as_str().into());
+                Some(file.display_name.iter().map(|name| body(name, key)).chain([link]))
+            });
+            let parts: Vec<Body> = text.chain(lines.flatten()).collect();
             if parts.is_empty() { Err("no files") } else { Ok((Kind::Files, parts)) }
         }
         (Verb::Delete, Some(Object::Activity { id, .. })) => {
@@ -185,6 +189,22 @@ mod tests {
         ] {
             assert_eq!(take(json).unwrap().0.kind, kind, "{json}");
         }
+    }
+
+    #[test]
+    fn a_share_is_its_text_then_name_and_link_of_each_file() {
+        let json = format!(
+            r#""verb":"share","encryptionKeyUrl":"kms://k/keys/1",
+               "object":{{"objectType":"content","displayName":"{JWE}","files":{{"items":[
+                 {{"objectType":"file","displayName":"{JWE}","url":"https://f.example/1"}},
+                 {{"objectType":"file","url":"https://f.example/2"}},
+                 {{"objectType":"file","displayName":"{JWE}"}}]}}}}"#
+        );
+        let (envelope, parts) = take(&json).unwrap();
+        let sealed = || Body::Sealed { key: "kms://k/keys/1".into(), jwe: JWE.into() };
+        let link = |url: &str| Body::Clear(url.into());
+        assert_eq!(envelope.kind, Kind::Files);
+        assert_eq!(parts, [sealed(), sealed(), link("https://f.example/1"), link("https://f.example/2")]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ def tell(**event):
 class Bot(slixmpp.ClientXMPP):
     def __init__(self, jid, password, mechanism):
         super().__init__(jid, password, sasl_mech=mechanism)
-        for plugin in ("xep_0030", "xep_0085", "xep_0198", "xep_0199", "xep_0203", "xep_0280", "xep_0333"):
+        for plugin in ("xep_0030", "xep_0066", "xep_0085", "xep_0198", "xep_0199", "xep_0203", "xep_0280", "xep_0333"):
             self.register_plugin(plugin)
         self.enable_direct_tls = False
         self.enable_starttls = False
@@ -52,7 +52,7 @@ class Bot(slixmpp.ClientXMPP):
     def message(self, message):
         if message["type"] in ("chat", "normal") and message["body"]:
             late = bool(message["delay"]["stamp"]) if message.get_plugin("delay", check=True) else False
-            tell(event="message", peer=message["from"].bare, body=message["body"], late=late)
+            tell(event="message", peer=message["from"].bare, id=message["id"], body=message["body"], late=late)
         elif message["type"] == "error":
             tell(event="error", id=message["id"], condition=message["error"]["condition"])
 
@@ -73,7 +73,18 @@ class Bot(slixmpp.ClientXMPP):
         while line := await reader.readline():
             command = json.loads(line)
             if command["do"] == "say":
-                self.send_message(mto=command["to"], mbody=command["body"], mtype="chat")
+                message = self.make_message(mto=command["to"], mbody=command["body"], mtype="chat")
+                if "id" in command:
+                    message["id"] = command["id"]
+                message.send()
+            elif command["do"] == "read":
+                message = self.make_message(mto=command["to"], mtype="chat")
+                message["displayed"]["id"] = command["id"]
+                message.send()
+            elif command["do"] == "file":
+                message = self.make_message(mto=command["to"], mbody=command["url"], mtype="chat")
+                message["oob"]["url"] = command["url"]
+                message.send()
             elif command["do"] == "type":
                 message = self.make_message(mto=command["to"], mtype="chat")
                 message["chat_state"] = "composing"
