@@ -31,6 +31,7 @@ pub(crate) const TEST: &[Part] = &[
     Part { name: "fuzz", budget: 1.5, run: fuzz },
     Part { name: "simulation", budget: 5.0, run: simulation },
     Part { name: "alone", budget: 2.0, run: alone },
+    Part { name: "benches", budget: 1.0, run: benches },
     Part { name: "lab", budget: 3.0, run: lab },
     Part { name: "examples", budget: 1.0, run: examples },
     Part { name: "kill", budget: 5.0, run: kill },
@@ -46,6 +47,7 @@ pub(crate) const NIGHTLY: &[Part] = &[
     Part { name: "fuzz-long", budget: 55.0, run: fuzz_long },
     Part { name: "kill-long", budget: 60.0, run: kill_long },
     Part { name: "servers-long", budget: 40.0, run: servers_long },
+    Part { name: "benches-full", budget: 60.0, run: benches_full },
 ];
 
 /// Runs the parts, or those named, and prints how long each took.
@@ -140,6 +142,8 @@ fn unit() -> Result<(), String> {
         "tests",
         "--exclude",
         "fuzz",
+        "--exclude",
+        "benches",
         "--no-fail-fast",
         "--",
         "--skip",
@@ -203,6 +207,16 @@ fn alone() -> Result<(), String> {
         cargo(&["check", "--locked", "--package", package, "--no-default-features", "--features", features])?;
     }
     Ok(())
+}
+
+/// Each bench with small counts: that it runs, and no figure of it.
+fn benches() -> Result<(), String> {
+    cargo(&["test", "--locked", "--package", "benches", "--test", "smoke", "--", "--nocapture"])
+}
+
+/// Each bench in full; its figures are for reading, and fail nothing.
+fn benches_full() -> Result<(), String> {
+    cargo(&["run", "--locked", "--release", "--package", "benches", "--", "all"])
 }
 
 /// The whole connector against the stand-ins, as a person meets it.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use connector_edges::hub::HubHandle;
 use connector_edges::webex::Enrolling;
@@ -16,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use router::entitlement::{Client, Verdict};
 use router::ids::JabberId;
 use serde_json::{Value, json};
+use store::Figures;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Listens, so that a taken port is known before anything else starts.
@@ -27,18 +29,23 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Answers until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, hub: HubHandle, enrolling: Enrolling) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    hub: HubHandle,
+    enrolling: Enrolling,
+    figures: Arc<Figures>,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: what is open must close first.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let (hub, enrolling) = (hub.clone(), enrolling.clone());
+        let (hub, enrolling, figures) = (hub.clone(), enrolling.clone(), Arc::clone(&figures));
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let (hub, enrolling) = (hub.clone(), enrolling.clone());
-                async move { Ok::<_, Infallible>(answer(&request, &hub, &enrolling).await) }
+                let (hub, enrolling, figures) = (hub.clone(), enrolling.clone(), Arc::clone(&figures));
+                async move { Ok::<_, Infallible>(answer(&request, &hub, &enrolling, &figures).await) }
             });
             // A client that breaks off is its own business.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -75,6 +82,7 @@ async fn answer(
     request: &Request<Incoming>,
     hub: &HubHandle,
     enrolling: &Enrolling,
+    figures: &Figures,
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
         return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET is answered here"}));
@@ -85,6 +93,7 @@ async fn answer(
                 let mut status = json!(status);
                 let enrolled = enrolling.enrolled().map(|people| people.len());
                 status["tokens"] = json!({"enrolled": enrolled, "refused": enrolling.refused()});
+                status["store"] = store_json(figures);
                 json_answer(StatusCode::OK, &status)
             }
             None => {
@@ -99,6 +108,17 @@ async fn answer(
             json_answer(StatusCode::NOT_FOUND, &json!({"error": known}))
         }
     }
+}
+
+/// What the store counts about itself in this run.
+fn store_json(figures: &Figures) -> Value {
+    json!({
+        "commits": figures.commits(),
+        "batches": figures.batches(),
+        "inputs": figures.inputs(),
+        "ms_in_commits": figures.time_in_commits().as_millis() as u64,
+        "slowest_commit_ms": figures.slowest_commit().as_millis() as u64,
+    })
 }
 
 async fn judge(query: &str, hub: &HubHandle) -> Response<Full<Bytes>> {

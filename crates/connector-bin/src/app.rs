@@ -70,9 +70,10 @@ impl Connector {
         let status = listener.local_addr().map_err(|e| e.to_string())?;
         let parts = Parts::new(&config, Ground::real())?;
         let store = wiring::open_store(&config)?;
+        let figures = store.figures();
         let wired = parts.join(&config, Box::new(store), Keeping::Thread)?;
         let hub = wired.handle.clone();
-        let page = tokio::spawn(admin::serve(listener, hub.clone(), wired.enrolling.clone()));
+        let page = tokio::spawn(admin::serve(listener, hub.clone(), wired.enrolling.clone(), figures));
         let letters = tokio::spawn(users::take_letters(
             config.store.path.clone(),
             wiring::store_key(&config),

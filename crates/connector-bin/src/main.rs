@@ -18,6 +18,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Messages are many small pieces that one thread makes and another drops, which glibc's allocator is slow at:
+/// benches/README.md has the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// People on Jabber and in the Webex App talk to each other.
 #[derive(Parser)]
 #[command(name = "connector", version)]

@@ -131,7 +131,9 @@ pub struct Hub {
     clock: Clock,
     settings: Settings,
     keeper: Keeper,
-    intake: mpsc::Receiver<Inbound>,
+    /// What waits for room, and what is dropped without it.
+    links: mpsc::Receiver<Inbound>,
+    sockets: mpsc::Receiver<Inbound>,
     answers: mpsc::UnboundedReceiver<Inbound>,
     requests: mpsc::Receiver<Request>,
     jabber: mpsc::UnboundedSender<Order>,
@@ -181,7 +183,8 @@ impl Hub {
         let known = loaded.directory.is_some();
         let room = storage.room();
         let router = Router::new(settings.router.clone(), loaded, clock.now())?;
-        let (to_intake, intake) = mpsc::channel(settings.intake.max(1));
+        let (from_links, links) = mpsc::channel(settings.intake.max(1));
+        let (from_sockets, sockets) = mpsc::channel(settings.intake.max(1));
         let (to_answers, answers) = mpsc::unbounded_channel();
         let (to_requests, requests) = mpsc::channel(16);
         let (to_jabber, jabber) = mpsc::unbounded_channel();
@@ -192,7 +195,8 @@ impl Hub {
             clock,
             keeper: Keeper::new(storage, keeping, clock),
             settings,
-            intake,
+            links,
+            sockets,
             answers,
             requests,
             jabber: to_jabber,
@@ -212,7 +216,7 @@ impl Hub {
         Ok(Opened {
             hub,
             handle: HubHandle::new(to_requests),
-            port: HubPort::new(to_intake, to_answers),
+            port: HubPort::new(from_links, from_sockets, to_answers),
             jabber,
             webex,
             found,
@@ -242,14 +246,15 @@ impl Hub {
                 continue;
             }
             let due = deadline.map(|due| Instant::now() + millis(due.since(now)));
-            let (accepting, next_look) = (self.accepting(), self.next_look());
+            let (accepting, has_room, next_look) = (self.accepting(), self.has_room(), self.next_look());
             tokio::select! {
                 biased;
                 answer = self.keeper.answer() => self.stored(answer?),
                 Some(inbound) = self.answers.recv() => self.take_answer(inbound),
                 Some(request) = self.requests.recv() => self.serve(request),
                 () = wait(due), if due.is_some() => {}
-                Some(inbound) = self.intake.recv(), if accepting => self.take(inbound),
+                Some(inbound) = self.sockets.recv(), if accepting => self.take(inbound),
+                Some(inbound) = self.links.recv(), if accepting && has_room => self.take(inbound),
                 () = wait(next_look) => self.look(),
             }
         }
@@ -259,6 +264,11 @@ impl Hub {
     /// free space.
     fn accepting(&self) -> bool {
         self.router.uncommitted() < self.settings.intake.max(1) && self.room != Some(0)
+    }
+
+    /// Whether what can wait is read too: half of the bound is kept for what cannot.
+    fn has_room(&self) -> bool {
+        self.router.uncommitted() <= self.settings.intake / 2
     }
 
     /// When the loop has to look again although nobody speaks.
@@ -449,7 +459,7 @@ impl Hub {
                     at: self.clock.now(),
                     committing: self.committing,
                     uncommitted: self.router.uncommitted(),
-                    intake: self.intake.len(),
+                    intake: self.links.len() + self.sockets.len(),
                     with_edges: self.in_flight.len(),
                     room: self.room,
                     router: self.router.counters(),
@@ -458,7 +468,8 @@ impl Hub {
             Request::Idle(reply) => {
                 self.forget_settled();
                 let idle = self.committing == 0
-                    && self.intake.is_empty()
+                    && self.links.is_empty()
+                    && self.sockets.is_empty()
                     && self.answers.is_empty()
                     && self.in_flight.is_empty()
                     && self.router.idle();
@@ -478,7 +489,8 @@ impl Hub {
             return;
         }
         self.stopping = Some(Stopping { until: Instant::now() + self.settings.grace, quiet: None });
-        self.intake.close();
+        self.links.close();
+        self.sockets.close();
         self.order(Side::Jabber, Order::Stop { sign_out });
         self.order(Side::Webex, Order::Stop { sign_out });
     }
@@ -499,7 +511,8 @@ impl Hub {
         let now = Instant::now();
         let busy = self.committing > 0
             || !self.in_flight.is_empty()
-            || !self.intake.is_empty()
+            || !self.links.is_empty()
+            || !self.sockets.is_empty()
             || !self.answers.is_empty()
             || self.router.uncommitted() > 0;
         if now >= stopping.until {

@@ -60,21 +60,27 @@ pub enum Order {
 /// An edge's way to the hub.
 #[derive(Clone, Debug)]
 pub struct HubPort {
-    intake: mpsc::Sender<Inbound>,
+    links: mpsc::Sender<Inbound>,
+    sockets: mpsc::Sender<Inbound>,
     answers: mpsc::UnboundedSender<Inbound>,
 }
 
 impl HubPort {
-    /// A port that feeds these two channels of the hub.
+    /// A port that feeds these channels of the hub: what waits for room, what is dropped without it, and answers.
+    /// The first two are apart, so that a flood on a link takes no room from the sockets.
     #[must_use]
-    pub fn new(intake: mpsc::Sender<Inbound>, answers: mpsc::UnboundedSender<Inbound>) -> Self {
-        Self { intake, answers }
+    pub fn new(
+        links: mpsc::Sender<Inbound>,
+        sockets: mpsc::Sender<Inbound>,
+        answers: mpsc::UnboundedSender<Inbound>,
+    ) -> Self {
+        Self { links, sockets, answers }
     }
 
     /// Hands an input over, waiting while the hub is full: a link is then left unread (rule 13).
     /// False once the hub has stopped.
     pub async fn take(&self, inbound: Inbound) -> bool {
-        self.intake.send(inbound).await.is_ok()
+        self.links.send(inbound).await.is_ok()
     }
 
     /// Hands an input over if there is room now; gives it back otherwise. For Mercury sockets, which
@@ -84,7 +90,7 @@ impl HubPort {
     /// The hub is full, or has stopped.
     #[expect(clippy::result_large_err, reason = "what does not fit is handed back as it came")]
     pub fn try_take(&self, inbound: Inbound) -> Result<(), Inbound> {
-        self.intake.try_send(inbound).map_err(|e| match e {
+        self.sockets.try_send(inbound).map_err(|e| match e {
             mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,
         })
     }

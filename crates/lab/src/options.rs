@@ -85,6 +85,9 @@ pub struct Options {
     /// How many nodes IM and Presence has: 1, or 2 that take over for each other.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     pub imp_nodes: u32,
+    /// How many contacts each added user has among the added users: they are in groups of one more.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub contacts: u32,
     /// Where the store, its key and the connector's settings are put; a new folder under the system's temporary one if absent.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -106,6 +109,7 @@ impl Default for Options {
             tls: false,
             users: 0,
             imp_nodes: 1,
+            contacts: 9,
             state: None,
             ports: Ports::default(),
         }

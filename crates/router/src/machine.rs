@@ -190,7 +190,10 @@ impl Router {
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
-                Timer::Changes => self.outgoing.urgent = true,
+                Timer::Changes => {
+                    self.count("timed commits");
+                    self.outgoing.urgent = true;
+                }
                 Timer::Session(person) => self.hold_due(Side::Session, person, now),
                 Timer::CatchUp(person) => self.hold_due(Side::Socket, person, now),
                 Timer::Probe(cause) => self.probe(&cause, now),

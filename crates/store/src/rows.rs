@@ -5,7 +5,7 @@ use router::ids::{
     ActivityId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
 };
 use router::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
-use rusqlite::types::{FromSql, FromSqlError, Type};
+use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{CachedStatement, Connection, Row, named_params};
 
 use crate::error::Failure;
@@ -186,44 +186,64 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
 
 /// The entry of a row of [`COLUMNS`], without its body.
 pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let iv: Option<Vec<u8>> = row.get("iv")?;
-    let iv = match iv.map(<[u8; 12]>::try_from) {
+    // By place: finding a column by its name costs more than all the rest.
+    let columns = &mut (0..);
+    let mut column = || columns.next().unwrap_or_default();
+    let id = EntryId(row.get(column())?);
+    let source = SourceId::new(row.get::<_, Box<str>>(column())?);
+    let (occurrence, part) = (row.get(column())?, row.get(column())?);
+    let derived = DerivedId::new(row.get::<_, Box<str>>(column())?);
+    let iv = match row.get::<_, Option<Vec<u8>>>(column())?.map(<[u8; 12]>::try_from) {
         None => None,
         Some(Ok(iv)) => Some(iv),
         Some(Err(_)) => return Err(nonsense("iv", Type::Blob)),
     };
-    let lane_a: Box<str> = row.get("lane_a")?;
-    let lane = match row.get_ref("lane_to")?.as_str()? {
-        "webex" => Lane::ToWebex(PersonId::new(lane_a), PersonId::new(row.get::<_, Box<str>>("lane_b")?)),
+    let (lane_to, lane_a, lane_b) = (column(), row.get::<_, Box<str>>(column())?, column());
+    let lane = match row.get_ref(lane_to)?.as_str()? {
+        "webex" => Lane::ToWebex(PersonId::new(lane_a), PersonId::new(row.get::<_, Box<str>>(lane_b)?)),
         "jabber" => Lane::ToJabber(ConversationId::new(lane_a)),
         _ => return Err(nonsense("lane_to", Type::Text)),
     };
-    let attempt = match (text(row, "attempt_stream")?, row.get::<_, Option<u64>>("attempt_n")?) {
+    let kind = kind(row.get_ref(column())?.as_str()?)?;
+    let sender = PersonId::new(row.get::<_, Box<str>>(column())?);
+    let recipient = text(row, column())?.map(PersonId::new);
+    let carrier = PersonId::new(row.get::<_, Box<str>>(column())?);
+    let conversation = text(row, column())?.map(ConversationId::new);
+    let stanza = text(row, column())?.map(StanzaId::new);
+    let time = Time(row.get(column())?);
+    let stamp = row.get::<_, Option<i64>>(column())?.map(Time);
+    let target = target(text(row, column())?, text(row, column())?, text(row, column())?);
+    let (committed, run) = (Time(row.get(column())?), row.get(column())?);
+    let (number, held_by, place) = (row.get(column())?, text(row, column())?, row.get(column())?);
+    let attempt = match (text(row, column())?, row.get::<_, Option<u64>>(column())?) {
         (Some(stream), Some(n)) => Some(Position { stream: ImpStreamId::new(stream), n }),
         _ => None,
     };
+    let link = link(text(row, column())?, text(row, column())?, text(row, column())?);
+    let (reason, reported) = (text(row, column())?, row.get(column())?);
+    let state = state(number, held_by, place, link, reason)?;
     Ok(Entry {
-        id: EntryId(row.get("id")?),
-        source: SourceId::new(row.get::<_, Box<str>>("source")?),
-        occurrence: row.get("occurrence")?,
-        part: row.get("part")?,
-        derived: DerivedId::new(row.get::<_, Box<str>>("derived")?),
+        id,
+        source,
+        occurrence,
+        part,
+        derived,
         iv,
         lane,
-        kind: kind(row)?,
-        sender: PersonId::new(row.get::<_, Box<str>>("sender")?),
-        recipient: text(row, "recipient")?.map(PersonId::new),
-        carrier: PersonId::new(row.get::<_, Box<str>>("carrier")?),
-        conversation: text(row, "conversation")?.map(ConversationId::new),
-        stanza: text(row, "stanza")?.map(StanzaId::new),
-        time: Time(row.get("time")?),
-        stamp: row.get::<_, Option<i64>>("stamp")?.map(Time),
-        target: target(row)?,
-        committed: Time(row.get("committed")?),
-        state: state(row)?,
-        run: row.get("run")?,
+        kind,
+        sender,
+        recipient,
+        carrier,
+        conversation,
+        stanza,
+        time,
+        stamp,
+        target,
+        committed,
+        state,
+        run,
         attempt,
-        reported: row.get("reported")?,
+        reported,
         body: Body::None,
     })
 }
@@ -254,8 +274,8 @@ pub(crate) fn body(db: &Connection, id: EntryId, sealer: &Sealer) -> Result<Body
     }
 }
 
-fn kind(row: &Row<'_>) -> rusqlite::Result<EntryKind> {
-    Ok(match row.get_ref("kind")?.as_str()? {
+fn kind(tag: &str) -> rusqlite::Result<EntryKind> {
+    Ok(match tag {
         "text" => EntryKind::Text,
         "files" => EntryKind::Files,
         "file-notice" => EntryKind::FileNotice,
@@ -266,41 +286,52 @@ fn kind(row: &Row<'_>) -> rusqlite::Result<EntryKind> {
     })
 }
 
-fn target(row: &Row<'_>) -> rusqlite::Result<Option<TargetRef>> {
-    let activity = text(row, "target_activity")?;
-    let (author, stanza) = (text(row, "target_author")?, text(row, "target_stanza")?);
-    Ok(match (activity, author, stanza) {
+fn target(
+    activity: Option<Box<str>>,
+    author: Option<Box<str>>,
+    stanza: Option<Box<str>>,
+) -> Option<TargetRef> {
+    match (activity, author, stanza) {
         (Some(id), ..) => Some(TargetRef::Activity(ActivityId::new(id))),
         (None, Some(author), Some(id)) => {
             Some(TargetRef::Stanza { author: PersonId::new(author), id: StanzaId::new(id) })
         }
         _ => None,
-    })
+    }
 }
 
-fn state(row: &Row<'_>) -> rusqlite::Result<EntryState> {
-    Ok(match row.get::<_, u8>("state")? {
-        HELD => {
-            let by: Box<str> = row.get("held_by")?;
-            EntryState::Held { by: by.lines().map(PersonId::new).collect() }
+fn link(
+    activity: Option<Box<str>>,
+    conversation: Option<Box<str>>,
+    stanza: Option<Box<str>>,
+) -> Option<Link> {
+    match (activity, conversation, stanza) {
+        (Some(activity), Some(conversation), _) => {
+            Some(Link::Activity(ActivityId::new(activity), ConversationId::new(conversation)))
         }
-        WAITING => EntryState::Waiting(row.get("place")?),
-        DONE => EntryState::Done(
-            match (text(row, "link_activity")?, text(row, "link_conversation")?, text(row, "link_stanza")?) {
-                (Some(activity), Some(conversation), _) => {
-                    Some(Link::Activity(ActivityId::new(activity), ConversationId::new(conversation)))
-                }
-                (_, _, Some(stanza)) => Some(Link::Stanza(DerivedId::new(stanza))),
-                _ => None,
-            },
-        ),
-        CLOSED => EntryState::Closed(row.get("reason")?),
-        _ => return Err(nonsense("state", Type::Integer)),
-    })
+        (_, _, Some(stanza)) => Some(Link::Stanza(DerivedId::new(stanza))),
+        _ => None,
+    }
 }
 
-fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Box<str>>> {
-    Option::<Box<str>>::column_result(row.get_ref(column)?).map_err(rusqlite::Error::from)
+fn state(
+    number: u8,
+    held_by: Option<Box<str>>,
+    place: Option<u64>,
+    link: Option<Link>,
+    reason: Option<Box<str>>,
+) -> rusqlite::Result<EntryState> {
+    match (number, held_by, place, reason) {
+        (HELD, Some(by), ..) => Ok(EntryState::Held { by: by.lines().map(PersonId::new).collect() }),
+        (WAITING, _, Some(place), _) => Ok(EntryState::Waiting(place)),
+        (DONE, ..) => Ok(EntryState::Done(link)),
+        (CLOSED, .., Some(reason)) => Ok(EntryState::Closed(reason)),
+        _ => Err(nonsense("state", Type::Integer)),
+    }
+}
+
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Box<str>>> {
+    row.get(column)
 }
 
 /// A value that this release never writes: the file is damaged.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use router::ids::{EntryId, ImpStreamId, PersonId, Time};
 use router::outbox::{Batch, EntrySummary, Loaded, Novelty, Storage, StorageError, Stored, TargetRef};
 use router::tag::Tagger;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::commit::{self, Counters, Writer};
@@ -29,6 +30,9 @@ const STATEMENTS: usize = 64;
 
 /// After so many pages of 4 KiB the log is copied into the file and begun again.
 const LOG_PAGES: i64 = 1000;
+
+/// Memory for pages, in KiB: the indexes by ids are read at random places for every message.
+const CACHE_KIB: i64 = 16 << 10;
 
 /// What the log may keep on disk once it has been begun again, in bytes.
 const LOG_BYTES: i64 = 16 << 20;
@@ -306,6 +310,8 @@ fn lock(db: &Connection) -> rusqlite::Result<Found> {
 
 fn configure(db: &Connection, options: Options) -> rusqlite::Result<()> {
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Or each statement with a range is compiled anew for each value in it.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update(None, "foreign_keys", true)?;
     // What is erased is overwritten, not only unlinked.
@@ -324,6 +330,7 @@ fn configure(db: &Connection, options: Options) -> rusqlite::Result<()> {
         db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     }
     db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     db.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     if let Some(pages) = options.max_pages {
         db.pragma_update_and_check(None, "max_page_count", pages, |_: &Row<'_>| Ok(()))?;

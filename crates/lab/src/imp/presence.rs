@@ -64,13 +64,14 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn new(people: &[Person]) -> Self {
+    pub(crate) fn new(people: &[Person], contacts: u32) -> Self {
+        let size = contacts as usize + 1;
         let is_added =
             |name: &str| name.len() == 6 && name.starts_with('u') && name[1..].parse::<u32>().is_ok();
         let mut groups = vec![Vec::new()];
         let mut group_of = BTreeMap::new();
         for person in people.iter().filter(|person| !person.jid.is_empty()) {
-            let full = groups.last().is_some_and(|last| groups.len() == 1 || last.len() == 10);
+            let full = groups.last().is_some_and(|last| groups.len() == 1 || last.len() == size);
             let group = match (is_added(&person.name), full) {
                 (false, _) => 0,
                 (true, true) => {

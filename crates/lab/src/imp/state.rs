@@ -131,7 +131,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(ctx: Arc<Ctx>, me: Weak<Server>) -> Self {
         Self {
-            groups: Groups::new(&ctx.people.all()),
+            groups: Groups::new(&ctx.people.all(), ctx.options.contacts),
             ctx,
             me,
             users: BTreeMap::new(),

@@ -153,7 +153,7 @@ impl World {
             scale: Scale(1),
             standing: None,
         };
-        let port = HubPort::new(taker, answerer);
+        let port = HubPort::new(taker.clone(), taker, answerer);
         self.edge = JabberEdge::start(config, port, receiver, self.kept.clone(), means);
         self.order(Order::Directory(directory()));
     }

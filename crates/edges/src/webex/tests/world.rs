@@ -321,7 +321,7 @@ impl World {
         let (keys, ledger) = (Arc::new(PlainKeys), Arc::new(KnownActivity));
         let means = WebexMeans { cloud: cloud.clone(), keys, ledger, clock, generator };
         let (orders, mailbox) = mpsc::unbounded_channel();
-        let edge = WebexEdge::new(config, HubPort::new(take, answer), kept, means);
+        let edge = WebexEdge::new(config, HubPort::new(take.clone(), take, answer), kept, means);
         let enrolling = edge.enrolling();
         edge.start(mailbox);
         let world = Self { shared, sockets, intake, answers, cloud, enrolling, orders, clock };
