@@ -14,10 +14,13 @@ const MAY_BE_MISSING: [usize; 2] = [6, 10];
 
 const STATUS: [u16; 12] = [200, 201, 204, 302, 400, 401, 403, 404, 409, 429, 500, 503];
 
+/// Reads an answer and throws it away.
+type Reader = fn(http::Response<Bytes>) -> Result<(), ApiError>;
+
 pub(crate) fn run(data: &[u8]) {
     let [which, status, body @ ..] = data else { return };
     let status = STATUS[usize::from(*status) % STATUS.len()];
-    let read: [fn(http::Response<Bytes>) -> Result<(), ApiError>; 17] = [
+    let read: [Reader; 17] = [
         answer::<activity::Post>,
         answer::<auth::TokenRequest>,
         answer::<catalog::Get>,

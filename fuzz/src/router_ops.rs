@@ -107,7 +107,7 @@ impl World {
                 at: self.near(input)?,
             }]),
             12 => Inbound::Directory(Facts {
-                people: vec![facts(*input.choose(&NAMES)?, input.arbitrary()?)],
+                people: vec![facts(input.choose(&NAMES)?, input.arbitrary()?)],
                 complete: input.ratio(1, 4)?,
             }),
             13 => {
