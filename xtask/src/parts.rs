@@ -221,23 +221,33 @@ fn benches_full() -> Result<(), String> {
 
 /// The whole connector against the stand-ins, as a person meets it.
 fn lab() -> Result<(), String> {
-    let mut tests = vec!["test", "--locked", "--package", "tests"];
-    for file in ["lab", "tokens", "plan", "failover", "several"] {
-        tests.extend(["--test", file]);
-    }
-    tests.extend(["--", "--nocapture"]);
-    cargo(&tests)
+    let files = std::fs::read_dir(root().join("tests/tests")).map_err(|e| format!("tests/tests: {e}"))?;
+    let mut names: Vec<String> = files
+        .filter_map(|file| Some(file.ok()?.path().file_stem()?.to_str()?.to_owned()))
+        .filter(|name| !OWN_PART.contains(&name.as_str()))
+        .collect();
+    names.sort();
+    scenes(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The test files of the package `tests` that are a part of their own, or a share of one.
+const OWN_PART: [&str; 5] = ["crash", "examples", "kill", "sdk", "servers"];
+
+/// Test files of the package `tests`.
+fn scenes(files: &[&str]) -> Result<(), String> {
+    let mut args = vec!["test", "--locked", "--package", "tests"];
+    args.extend(files.iter().flat_map(|file| ["--test", file]));
+    args.extend(["--", "--nocapture"]);
+    cargo(&args)
 }
 
 fn examples() -> Result<(), String> {
-    cargo(&["test", "--locked", "--package", "tests", "--test", "examples", "--", "--nocapture"])
+    scenes(&["examples"])
 }
 
 /// Killed at random moments, and at every named step of the walks.
 fn kill() -> Result<(), String> {
-    let tests =
-        ["test", "--locked", "--package", "tests", "--test", "kill", "--test", "crash", "--", "--nocapture"];
-    cargo(&tests)
+    scenes(&["kill", "crash"])
 }
 
 /// Five hundred kills: the same test from twenty-five seeds.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use connector_edges::hub::{Ended, HubHandle, Keeping};
+use connector_edges::probe::causes;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Config, LinkTls, Mistake};
@@ -26,7 +27,8 @@ pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
 
 /// All mistakes of a file, each with its line.
 pub(crate) fn report(path: &Path, mistakes: &[Mistake]) -> String {
-    let mut text = format!("{} has {} mistake(s):", path.display(), mistakes.len());
+    let mistakes_are = if mistakes.len() == 1 { "one mistake" } else { "these mistakes" };
+    let mut text = format!("{} has {mistakes_are}:", path.display());
     for mistake in mistakes {
         text.push_str(&format!("\n  {mistake}"));
     }
@@ -119,20 +121,8 @@ impl Connector {
                 );
                 Ok(())
             }
-            Ok(Err(e)) => Err(with_causes(&e)),
+            Ok(Err(e)) => Err(causes(&e)),
             Err(e) => Err(format!("the hub has died: {e}; a restart goes on from the store")),
         }
     }
-}
-
-/// An error with everything that caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use connector_edges::probe::causes;
 use lab::seen::App;
 use lab::tour::{self, Question, Report, Verdict};
 use lab::{Lab, endpoints::Endpoints, options::Options};
@@ -38,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<(), String> {
     telemetry::start(&args.log)?;
     let stand_ins = args.options.stand_ins;
-    let mut lab = Lab::start(args.options).await.map_err(|e| app::with_causes(&e))?;
+    let mut lab = Lab::start(args.options).await.map_err(|e| causes(&e))?;
     if stand_ins {
         print_endpoints(lab.endpoints());
         app::stop_signal().await;
@@ -92,7 +93,7 @@ async fn play(lab: &Lab, connector: &Connector, json: bool) -> Result<Report, St
     };
     let (mut stdout, mut nowhere) = (std::io::stdout(), std::io::sink());
     let out: &mut (dyn Write + Send) = if json { &mut nowhere } else { &mut stdout };
-    let report = tour::play(lab, judge, out).await.map_err(|e| app::with_causes(&e))?;
+    let report = tour::play(lab, judge, out).await.map_err(|e| causes(&e))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
     }

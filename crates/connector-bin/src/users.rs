@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use connector_edges::probe::causes;
 use connector_edges::webex::{Cloud, CloudError, Enrolling, enrolled};
 use connector_edges::webex_api::auth::device_grant::{Authorization, Authorize, Poll, Polled};
 use connector_edges::webex_api::auth::{AccessToken, Tokens};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use store::{Look, OpenError, StoreKey, letter};
 use tokio::time::{Instant, sleep};
 
-use crate::app::{report, with_causes};
+use crate::app::report;
 use crate::config::{self, Config, TokenSource};
 use crate::wiring::{self, Ground, Parts};
 use crate::{Settings, admin};
@@ -134,7 +135,7 @@ async fn allowed(cloud: &Cloud, config: &Config, grant: &Authorization) -> Resul
                 _ => return Err(refused(&CloudError::Api(ApiError::Status(error)))),
             },
             // The code still lives: the next question may be answered.
-            Err(error) => eprintln!("the cloud does not answer, asking again: {}", with_causes(&error)),
+            Err(error) => eprintln!("the cloud does not answer, asking again: {}", causes(&error)),
         }
     }
     Err(too_late())
@@ -148,10 +149,7 @@ async fn whose(
     config: &Config,
 ) -> Result<PersonId, String> {
     let me = cloud.send(Me, Some(token)).await.map_err(|error| {
-        format!(
-            "the code was accepted, but the cloud does not say for whom: {}; start again",
-            with_causes(&error)
-        )
+        format!("the code was accepted, but the cloud does not say for whom: {}; start again", causes(&error))
     })?;
     if !me.emails.iter().any(|mail| mail.eq_ignore_ascii_case(address)) {
         let who = me.emails.first().map_or("somebody without an address", String::as_str);
@@ -168,7 +166,7 @@ async fn whose(
 }
 
 fn refused(error: &CloudError) -> String {
-    let said = with_causes(error);
+    let said = causes(error);
     match error.api().and_then(ApiError::status).map(|status| status.as_u16()) {
         Some(400 | 401 | 403) => format!(
             "the cloud refuses the integration: {said}; compare webex.client_id and webex.client_secret_file with its \
@@ -203,7 +201,7 @@ async fn list(config: &Config) -> Result<Vec<Person>, String> {
     match Look::at(&config.store.path, &wiring::store_key(config)) {
         Ok(None) => Ok(Vec::new()),
         Ok(Some(look)) => {
-            let kept = look.kept().map_err(|error| with_causes(&error))?;
+            let kept = look.kept().map_err(|error| causes(&error))?;
             let people = enrolled(kept.iter().map(|(key, value)| (&**key, &**value)));
             Ok(people.into_iter().map(|one| Person { person: one.person, mail: one.mail }).collect())
         }
@@ -212,7 +210,7 @@ async fn list(config: &Config) -> Result<Vec<Person>, String> {
                 format!("what answers at status.listen is not the connector that runs: {error}")
             })
         }),
-        Err(error) => Err(with_causes(&error)),
+        Err(error) => Err(causes(&error)),
     }
 }
 

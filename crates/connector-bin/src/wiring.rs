@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings, Watch};
 use connector_edges::jabber::{self, JabberEdge, Means};
+use connector_edges::probe::causes;
 use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
 use connector_edges::vault::{Vault, VaultConfig};
@@ -26,7 +27,6 @@ use tokio::task::JoinHandle;
 use webex_api::auth::{self, AccessToken};
 use webex_api::client::HttpConfig;
 
-use crate::app::with_causes;
 use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, TokenSource};
 use crate::tls;
 
@@ -184,7 +184,7 @@ impl Parts {
         let jabber_config = jabber_config(config, &tls)?;
         let trust = trust(config)?;
         let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
-        let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| with_causes(&e))?;
+        let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| causes(&e))?;
         if let Some(watch) = watch {
             opened.hub.watched_by(watch);
         }
@@ -235,7 +235,7 @@ pub(crate) fn open_store(config: &Config) -> Result<Store, String> {
     let key = store_key(config);
     let mut options = Options::default();
     options.floor = config.limits.free_space;
-    Store::open(&config.store.path, &key, tagger(config), options).map_err(|e| with_causes(&e))
+    Store::open(&config.store.path, &key, tagger(config), options).map_err(|e| causes(&e))
 }
 
 /// The key that seals what is at rest.

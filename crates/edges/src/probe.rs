@@ -71,12 +71,16 @@ fn told(able: &Capabilities, jid: Option<&BareJid>) -> String {
     text
 }
 
-/// An error with everything that caused it, in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+/// An error with everything that caused it, in one line. A cause that the text tells already is not told twice.
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         cause = error.source();
     }
     text

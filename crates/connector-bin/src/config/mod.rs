@@ -184,8 +184,13 @@ impl std::fmt::Debug for Secret {
 /// # Errors
 /// All mistakes in it, in the order of its lines; paths are relative to the file's folder.
 pub(crate) fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| vec![Mistake { line: None, key: path.display().to_string(), what: e.to_string() }])?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        vec![Mistake {
+            line: None,
+            key: "the file".to_owned(),
+            what: format!("cannot be read: {e} (make one: connector example > {})", path.display()),
+        }]
+    })?;
     parse(&text, path.parent().unwrap_or(Path::new("")))
 }
 
@@ -608,7 +613,13 @@ impl File<'_> {
             }
             Ok(text) => Some(Secret(text.trim().to_owned())),
             Err(e) => {
-                self.reader.wrong(at, key, format!("cannot read {}: {e}", path.display()));
+                let what = match e.kind() {
+                    std::io::ErrorKind::InvalidData => {
+                        format!("{} holds something else than text", path.display())
+                    }
+                    _ => format!("cannot read {}: {e}", path.display()),
+                };
+                self.reader.wrong(at, key, what);
                 None
             }
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use connector_edges::axl_client::users::Home;
+use connector_edges::probe::causes;
 use connector_edges::topology::ClusterFacts;
 use connector_edges::webex::{Source, read_organization};
 
 use super::deployment::{ConnectorCluster, Deployment, Group, ImpCluster, Node, Unlicensed};
-use crate::app::{self, with_causes};
+use crate::app;
 use crate::config::{self, Config};
 use crate::wiring::{self, Ground, Parts};
 
@@ -94,7 +95,7 @@ async fn read_imp(config: &Config, imp: &mut Vec<ImpCluster>, users: &mut Vec<Us
         return Ok(());
     }
     let parts = Parts::new(config, Ground::real())?;
-    for facts in parts.publishers(config)?.clusters().await.map_err(|e| with_causes(&*e))? {
+    for facts in parts.publishers(config)?.clusters().await.map_err(|e| causes(&*e))? {
         let name = &config.imp[facts.cluster].publisher;
         if !is_new(name, imp) {
             continue;
@@ -141,7 +142,7 @@ fn found(name: &str, homed: &[User], groups: Option<Vec<Group>>) -> ImpCluster {
 async fn read_people(config: &Config, users: &[User], deployment: &mut Deployment) -> Result<(), String> {
     let parts = Parts::new(config, Ground::real())?;
     let Source::Licences { admin, license, .. } = parts.people(config)?.source else { return Ok(()) };
-    let people = read_organization(&parts.cloud, &admin).await.map_err(|e| with_causes(&e))?;
+    let people = read_organization(&parts.cloud, &admin).await.map_err(|e| causes(&e))?;
     let mut licences: BTreeMap<String, &[String]> = BTreeMap::new();
     for person in &people {
         for mail in &person.emails {
