@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use lab::options::Options;
 use lab::people::People;
 
 use crate::calibration::calibrate;
@@ -33,7 +32,7 @@ async fn measure(size: Size, pairs: &[(u32, u32)], each: usize, both: bool) -> R
             let _ = people.update(&name(*reader), |person| person.enabled = both);
         }
     };
-    let mut world = World::start_with(Options { users, ..Options::default() }, crate::LIMITS, change).await?;
+    let mut world = World::start_with(size.lab(users), crate::LIMITS, change).await?;
     let enabled = u64::from(if both { users } else { users / 2 });
     world.ready(enabled, enabled).await?;
     world.sign_in(1..=users).await?;

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use lab::options::Options;
-
 use crate::world::{Way, World, build_connector, pairs};
 use crate::{Failure, Size};
 
@@ -20,7 +18,7 @@ pub(crate) async fn run(size: Size) -> Result<(), Failure> {
     build_connector()?;
     let pairs = pairs(size.of(10, 1));
     let users = pairs.len() as u32 * 2;
-    let mut world = World::start(Options { users, ..Options::default() }, crate::LIMITS).await?;
+    let mut world = World::start(size.lab(users), crate::LIMITS).await?;
     world.ready(u64::from(users), u64::from(users)).await?;
     world.sign_in(1..=users).await?;
     let mut file = File::create(world.folder().join("bare"))?;

@@ -11,6 +11,8 @@ mod world;
 
 use std::process::ExitCode;
 
+use lab::options::Options;
+
 /// Why a bench has no figure.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,6 +49,11 @@ pub(crate) enum Size {
 }
 
 impl Size {
+    /// A lab in life's own time, or one that only has to show that it runs.
+    pub(crate) fn lab(self, users: u32) -> Options {
+        Options { users, time_scale: self.of(1, 20), ..Options::default() }
+    }
+
     /// A count: the full one, or the small one.
     pub(crate) fn of<T>(self, full: T, smoke: T) -> T {
         match self {

@@ -26,12 +26,12 @@ pub(crate) async fn sockets(size: Size) -> Result<(), Failure> {
     build_connector()?;
     let users = size.of(15_000, 20);
     let settings = format!("[limits]\nhandshakes = {HANDSHAKES}\nsessions_per_second = 1000\n");
-    let mut world = World::start(Options { users, tls: true, ..Options::default() }, &settings).await?;
+    let mut world = World::start(Options { tls: true, ..size.lab(users) }, &settings).await?;
     let began = Instant::now();
     let up = attached(&mut world, users, began).await?;
     let cpu = world.process().cpu();
     let caught_up = world.ready(u64::from(users), u64::from(users)).await? + up;
-    let resident = settled(&mut world).await?;
+    let resident = settled(&mut world, size).await?;
     println!(
         "sockets: {users} up in {:.0} s of which the connector used {:.0} s; caught up and with sessions after {:.0} s; {:.0} MiB \
          resident, peak {:.0} MiB (goal 1229)",
@@ -82,7 +82,7 @@ pub(crate) async fn sessions(size: Size) -> Result<(), Failure> {
         let settings = format!(
             "[limits]\nsessions_per_second = {rate}\nmessages_per_minute = 100000\nhandshakes = {HANDSHAKES}\n"
         );
-        let options = Options { users, contacts: 100, link, ..Options::default() };
+        let options = Options { contacts: 100, link, ..size.lab(users) };
         // Without sessions first: nobody has ever used Webex.
         let asleep = |people: &People| {
             for user in 1..=users {
@@ -92,12 +92,12 @@ pub(crate) async fn sessions(size: Size) -> Result<(), Failure> {
         let without = {
             let mut world = World::start_with(options.clone(), &settings, asleep).await?;
             world.ready(u64::from(users), 0).await?;
-            settled(&mut world).await?
+            settled(&mut world, size).await?
         };
         let mut world = World::start(options, &settings).await?;
         let took = world.ready(u64::from(users), u64::from(users)).await?;
         let (cpu, peak) = (world.process().cpu(), world.process().peak());
-        let with = settled(&mut world).await?;
+        let with = settled(&mut world, size).await?;
         println!(
             "sessions on link {link:?}: {users} with their sockets up in {:.0} s (the limit of {rate} a second implies {:.0} s), \
              {:.1} s of the connector's time; {:.1} KiB more for each with its session, resident {with} KiB, peak {peak} KiB",

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use lab::options::Options;
-
 use crate::world::{Way, World, build_connector, pairs};
 use crate::{Failure, Size};
 
@@ -15,9 +13,9 @@ pub(crate) async fn idle(size: Size) -> Result<(), Failure> {
     build_connector()?;
     let mut found = Vec::new();
     for users in [size.of(1000, 5), size.of(6000, 10)] {
-        let mut world = World::start(Options { users, ..Options::default() }, crate::LIMITS).await?;
+        let mut world = World::start(size.lab(users), crate::LIMITS).await?;
         let took = world.ready(u64::from(users), u64::from(users)).await?;
-        let resident = settled(&mut world).await?;
+        let resident = settled(&mut world, size).await?;
         println!(
             "memory: {users} users up in {:.0} s, {resident} KiB resident, {} descriptors",
             took.as_secs_f64(),
@@ -35,12 +33,12 @@ pub(crate) async fn idle(size: Size) -> Result<(), Failure> {
 }
 
 /// Resident memory once it has stayed the same for five seconds, within 64 KiB; at most a minute.
-pub(crate) async fn settled(world: &mut World) -> Result<i64, Failure> {
+pub(crate) async fn settled(world: &mut World, size: Size) -> Result<i64, Failure> {
     world.idle().await?;
     let started = Instant::now();
     let mut last = world.process().resident();
     loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(size.of(Duration::from_secs(5), Duration::from_millis(100))).await;
         let now = world.process().resident();
         if (now - last).abs() <= 64 || started.elapsed() > Duration::from_secs(60) {
             return Ok(now);
@@ -57,7 +55,7 @@ pub(crate) async fn leak(size: Size) -> Result<(), Failure> {
     build_connector()?;
     let pairs = pairs(size.of(20, 1));
     let users = pairs.len() as u32 * 2;
-    let mut world = World::start(Options { users, ..Options::default() }, crate::LIMITS).await?;
+    let mut world = World::start(size.lab(users), crate::LIMITS).await?;
     world.ready(u64::from(users), u64::from(users)).await?;
     world.sign_in(1..=users).await?;
     let each = size.of(250, 1);
@@ -68,7 +66,7 @@ pub(crate) async fn leak(size: Size) -> Result<(), Failure> {
                 world.carry(way, &pairs, each).await?;
             }
         }
-        found.push(settled(&mut world).await?);
+        found.push(settled(&mut world, size).await?);
     }
     let count = pairs.len() * each * 2;
     println!(
