@@ -142,15 +142,15 @@ play(async () => {
 
   // Reconnects in the middle of a conversation: of each end, and of the connector's own links.
   const cuts = [
-    ["the App's socket", () => interrupt(alice, 1001)],
-    ["the connector's socket", () => fault('mercury-cut', {person: 'bob'})],
+    ["the App's socket, and the connector's for alice", () => interrupt(alice, 1001, 'on purpose', 2)],
+    ["the connector's socket for bob", () => fault('mercury-cut', {person: 'bob'})],
     ["Jabber's stream", () => fault('imp-client-cut', {person: 'bob'})],
-    ["Jabber's stream in the middle of a write", () => fault('imp-client-cut-after-writing', {person: 'bob'})],
+    ["Jabber's stream during a write", () => fault('imp-client-cut-after-writing', {person: 'bob'})],
     ["the connector's link", () => fault('imp-link-cut')],
-    ["the connector's link in the middle of a write", () => fault('imp-link-cut-after-writing')],
+    ["the connector's link during a write", () => fault('imp-link-cut-after-writing')],
   ];
   for (const [index, [what, cut]] of cuts.entries()) {
-    await step(`${what} breaks in the middle`, async () => {
+    await step(`a break of ${what} in the middle`, async () => {
       const text = (side, n) => `${side} ${index}.${n}`;
       const say = async (n) => {
         bob.does({do: 'say', to: aliceUser.jid, body: text('from jabber', n)});

@@ -111,10 +111,13 @@ async function control(path, body) {
 
 const fault = (name, more = {}) => control('/fault', {name, on: true, count: 1, ...more});
 
-/** Closes a client's socket with this code and reason, and waits until it is back. */
-async function interrupt({user, sdk}, value, text) {
+/**
+ * Closes a client's socket with this code and reason, and waits until it is back. Where others act for the same person, each
+ * has a socket, and all of them must be counted, or it could be another's that is closed.
+ */
+async function interrupt({user, sdk}, value, text, count = 1) {
   const back = new Promise((resolve) => sdk.mercury.once('online', resolve));
-  await fault('mercury-close', {person: user.name, value, text});
+  await fault('mercury-close', {person: user.name, value, text, count});
   await within(back, `the socket after ${value}`);
 }
 
