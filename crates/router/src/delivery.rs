@@ -102,7 +102,7 @@ impl Router {
                 match self.lanes.pick(&lane, now, &self.config.times) {
                     Pick::Nothing => break,
                     Pick::NotBefore(at) => {
-                        self.timers.set(Timer::Lane(lane), at);
+                        self.timers.set(Timer::Lane(lane.clone()), at);
                         break;
                     }
                     Pick::Entry { id, passes, probe } => {
@@ -113,11 +113,15 @@ impl Router {
                             if passes {
                                 self.count("passed another sender's message");
                             }
-                            self.deliver(id, lane, probe, now);
+                            self.deliver(id, lane.clone(), probe, now);
                             break;
                         }
                     }
                 }
+            }
+            // A lane that was to try a cause and cannot, since something else stands in its way, leaves it to the next.
+            if let Some(cause) = self.lanes.take_probe(&lane) {
+                self.probe(&cause, now);
             }
         }
     }
@@ -204,10 +208,9 @@ impl Router {
         let (id, lane, probe) = (delivery.entry, delivery.lane.clone(), delivery.probe.clone());
         let times = self.config.times;
         let to_webex = matches!(lane, Lane::ToWebex(..));
-        if let Some(cause) = &probe
-            && !matches!(&outcome, Outcome::Later { cause: again, .. } if again == cause)
-        {
-            self.cause_gone(cause);
+        // The probe failed: whatever else ends it shows that its cause is gone (see `end`).
+        if let (Outcome::Later { cause, .. }, Some(delivery)) = (&outcome, self.deliveries.get_mut(&ticket)) {
+            delivery.probe.take_if(|probe| probe == cause);
         }
         match outcome {
             Outcome::Delivered(link) => self.done(id, link, now),
@@ -317,10 +320,14 @@ impl Router {
         self.lanes.ready(&lane);
     }
 
-    /// Takes a delivery back; its credit is free.
+    /// Takes a delivery back; its credit is free. A probe came past its cause, also where not its receipt ended
+    /// it but its post that came back, or its stream.
     fn end(&mut self, ticket: Ticket) {
         if let Some(delivery) = self.deliveries.remove(&ticket) {
             self.lanes.end(&delivery.lane, delivery.entry);
+            if let Some(cause) = delivery.probe {
+                self.cause_gone(&cause);
+            }
         }
     }
 
@@ -408,10 +415,12 @@ impl Router {
 
     /// Tries whether a cause is gone, with the lane whose turn it is.
     pub(crate) fn probe(&mut self, cause: &Cause, now: Time) {
-        if let Some((lane, sender)) = self.causes.probe(cause) {
-            self.lanes.unblock(&lane, &sender, Some(cause.clone()));
-            // Should nothing come of it, the next one tries.
-            self.timers.set(Timer::Probe(cause.clone()), now.after(self.config.times.probe_longest));
+        while let Some((lane, sender)) = self.causes.probe(cause) {
+            if self.lanes.unblock(&lane, &sender, Some(cause.clone())) {
+                // Should nothing come of it, the next one tries.
+                self.timers.set(Timer::Probe(cause.clone()), now.after(self.config.times.probe_longest));
+                return;
+            }
         }
     }
 

@@ -322,12 +322,17 @@ impl Lanes {
     }
 
     /// It does so no longer; with `probe` that is still to be seen.
-    pub(crate) fn unblock(&mut self, lane: &Lane, sender: &PersonId, probe: Option<Cause>) {
-        if let Some(queue) = self.queues.get_mut(lane) {
-            queue.blocks.remove(sender);
-            queue.probe = probe.map(|cause| (sender.clone(), cause));
-            self.ready(lane);
-        }
+    pub(crate) fn unblock(&mut self, lane: &Lane, sender: &PersonId, probe: Option<Cause>) -> bool {
+        let Some(queue) = self.queues.get_mut(lane) else { return false };
+        queue.blocks.remove(sender);
+        queue.probe = probe.map(|cause| (sender.clone(), cause));
+        self.ready(lane);
+        true
+    }
+
+    /// The cause that this lane was to try and has not.
+    pub(crate) fn take_probe(&mut self, lane: &Lane) -> Option<Cause> {
+        self.queues.get_mut(lane)?.probe.take().map(|(_, cause)| cause)
     }
 
     /// How many lanes have something waiting.

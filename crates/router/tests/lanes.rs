@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rig::{Rig, config, facts, person, stream};
 use router::Config;
-use router::envelope::Link;
+use router::envelope::{Kind, Link};
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
 use router::outbound::{MaybeSent, Outbound};
 use router::outbox::EntryState;
@@ -107,6 +107,41 @@ fn lanes_of_one_cause_wait_behind_one_probe() {
         assert_eq!(rig.deliveries().len(), 18);
         return;
     }
+}
+
+#[test]
+fn a_probe_whose_post_comes_back_has_found_its_cause_gone() {
+    let mut rig = Rig::new();
+    rig.jabber("ann", "ann", "bob", "1", "one");
+    rig.jabber("ann", "ann", "carol", "2", "two");
+    for (ticket, ..) in rig.deliveries() {
+        rig.receipt(ticket, later(Cause::Token(person("ann"))));
+    }
+    rig.pass(seconds(2));
+    let (_, entry, _) = rig.delivery();
+    // The post is seen on a socket before its answer comes.
+    let other = entry.recipient.as_ref().expect("somebody was written to").as_str().to_owned();
+    let mut origin = rig.webex_origin("ann", "ann", &other, "posted");
+    origin.client_temp_id = Some(entry.derived.as_str().into());
+    rig.webex_with(origin, Kind::Text);
+    assert_eq!(rig.deliveries().len(), 1, "the other lane goes on at once");
+}
+
+#[test]
+fn a_lane_that_cannot_try_a_cause_leaves_it_to_the_next() {
+    let mut rig = Rig::new();
+    rig.jabber("ann", "ann", "bob", "1", "one");
+    rig.jabber("bob", "bob", "dave", "2", "two");
+    for (ticket, ..) in rig.deliveries() {
+        rig.receipt(ticket, later(Cause::Host("cloud".into())));
+    }
+    // Then ann's token is found to be gone, too: only bob's lane can try the host.
+    rig.jabber("ann", "ann", "carol", "3", "three");
+    let (ticket, ..) = rig.delivery();
+    rig.receipt(ticket, Outcome::Later { cause: Cause::Token(person("ann")), after: Some(600_000) });
+    rig.pass(seconds(2));
+    let (_, entry, _) = rig.delivery();
+    assert_eq!(entry.sender, person("bob"));
 }
 
 #[test]

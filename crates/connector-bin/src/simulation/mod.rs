@@ -114,7 +114,6 @@ fn neither_deaths_nor_faults_change_anything() {
 }
 
 #[test]
-#[ignore = "red: seeds 406 and 419 show an answer before what its author had seen"]
 fn nor_do_they_where_the_stand_ins_are_kind() {
     all_hold("nor_do_they_where_the_stand_ins_are_kind", Setup { kind: true, ..STORMY }, 400..440);
 }
