@@ -1,5 +1,5 @@
 //! Is `docs/overview-map.md` complete and true? Every behaviour of the product overview has an id; each
-//! id has one row there, and what a row names exists.
+//! id has one row there, and what a row names exists. So do the tests behind the promises.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,12 @@ const SECTIONS: &[(&str, u32)] = &[
 pub(crate) fn check() -> Result<(), String> {
     let path = root().join("docs/overview-map.md");
     let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let wrong = faults(&text, &|file| fs::read_to_string(root().join(file)).ok());
+    let read = |file: &str| fs::read_to_string(root().join(file)).ok();
+    let mut wrong = faults(&text, &read);
+    for document in ["docs/guarantees.md", "docs/mechanisms.md"] {
+        let text = read(document).ok_or_else(|| format!("cannot read {document}"))?;
+        wrong.extend(cited(&text, &read).into_iter().map(|fault| format!("{document}: {fault}")));
+    }
     if wrong.is_empty() {
         let (built, open) = count(&text);
         println!(
@@ -112,6 +117,18 @@ fn faults(text: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     wrong
 }
 
+/// Each `file::test` in a text names a test that is there; a macro may make it.
+fn cited(text: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let tests = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::"));
+    tests
+        .filter_map(|(file, name)| match read(&format!("{file}.rs")) {
+            None => Some(format!("there is no file {file}.rs")),
+            Some(content) if !content.contains(name) => Some(format!("{file}.rs has no test {name}")),
+            Some(_) => None,
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +157,13 @@ mod tests {
             faults(&map("| IX-T01 | built | `b.rs::it_works` |"), &reader),
             ["IX-T01: there is no file b.rs"]
         );
+    }
+
+    #[test]
+    fn a_promise_is_held_to_its_tests() {
+        assert!(cited("All is well (`a.rs::it_works`).", &reader).is_empty());
+        assert_eq!(cited("`x`, `a.rs::it_flies`", &reader), ["a.rs has no test it_flies"]);
+        assert_eq!(cited("| `b.rs::it_works` |", &reader), ["there is no file b.rs"]);
     }
 
     #[test]
