@@ -106,8 +106,12 @@ impl Lab {
     pub fn start(folder: &Path, args: &[&str]) -> Self {
         let file = folder.join("endpoints.json");
         let log = File::create(folder.join("lab.log")).expect("the test's folder can be written");
+        // Labs run side by side. On the usual ports one would meet the connector of another that has just ended.
+        let doors =
+            ["--xmpp-client-port", "--xmpp-trusted-port", "--axl-port", "--cloud-port", "--control-port"];
         let mut child = Command::new(connector_binary())
             .arg("lab")
+            .args(doors.iter().flat_map(|door| [*door, "0"]))
             .args(args)
             .arg("--endpoints")
             .arg(&file)

@@ -56,11 +56,13 @@ fn what_ends_the_start_is_said_in_one_way_only() {
     // A store that a connector has written.
     let written = copy(&lab, "written");
     let mut child = start(&written);
+    let log = written.join("connector.log");
     assert!(
-        wait_until(SOON, || fs::metadata(written.join("connector.db")).is_ok_and(|file| file.len() > 4096))
+        wait_until(SOON, || fs::read_to_string(&log).is_ok_and(|text| text.contains("the connector runs")))
     );
-    let _ = child.kill();
-    let _ = child.wait();
+    // Asked to stop, it leaves one file with everything in it.
+    Command::new("kill").args(["-TERM", &child.0.id().to_string()]).status().unwrap();
+    assert!(child.0.wait().unwrap().success());
 
     // (what is done to the folder; what is said)
     type Spoil = fn(&Path);
@@ -161,16 +163,27 @@ fn what_ends_the_start_is_said_in_one_way_only() {
     }
 }
 
-fn start(folder: &Path) -> Child {
+/// A connector that ends with its test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(folder: &Path) -> Running {
     let log = fs::File::create(folder.join("connector.log")).unwrap();
-    Command::new(connector_binary())
+    let child = Command::new(connector_binary())
         .args(["run", "--config"])
         .arg(folder.join("connector.toml"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
-        .unwrap()
+        .unwrap();
+    Running(child)
 }
 
 /// What a peer refuses ends nothing: the log says what, and the connector goes on trying.
@@ -195,9 +208,7 @@ fn what_a_peer_refuses_is_said_and_tried_again() {
         let mut child = start(&folder);
         let log = || fs::read_to_string(folder.join("connector.log")).unwrap();
         let said = wait_until(SOON, || log().matches(expected).count() >= 2);
-        let ended = child.try_wait().unwrap();
-        let _ = child.kill();
-        let _ = child.wait();
+        let ended = child.0.try_wait().unwrap();
         assert!(ended.is_none(), "{file}: a refusal ends the connector: {ended:?}");
         assert!(said, "{file}: `{expected}` is not twice in:\n{}", log());
     }

@@ -20,9 +20,11 @@ pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
     for imp in config.imp.iter().filter(|imp| imp.tls == LinkTls::Off) {
         tracing::warn!(publisher = %imp.publisher, "the links to this cluster are plain TCP: keep its port unreachable for others");
     }
+    // Whoever asks while it starts is heard when it has started.
+    let stop = stop_signal();
     let connector = Connector::start(config).await?;
     tracing::info!(status = %connector.status, "the connector runs");
-    connector.until(stop_signal(), sign_out).await
+    connector.until(stop, sign_out).await
 }
 
 /// All mistakes of a file, each with its line.
@@ -35,19 +37,22 @@ pub(crate) fn report(path: &Path, mistakes: &[Mistake]) -> String {
     text
 }
 
-/// Ends with the first request to stop.
-pub(crate) async fn stop_signal() {
+/// Ends with the first request to stop that comes after this call, also if it is awaited later.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                biased;
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+    let asked = [signal(SignalKind::terminate()), signal(SignalKind::interrupt())];
+    async move {
+        match asked {
+            [Ok(mut terminate), Ok(mut interrupt)] => {
+                tokio::select! {
+                    biased;
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
+            // Without a handler the kernel ends the process, which is safe at any moment.
+            _ => std::future::pending().await,
         }
-        // Without a handler the kernel ends the process, which is safe at any moment.
-        Err(_) => std::future::pending().await,
     }
 }
 

@@ -236,6 +236,7 @@ impl Hub {
         loop {
             self.carry_out();
             if let Some(ended) = self.ended() {
+                self.keeper.close().await;
                 return Ok(ended);
             }
             let deadline = self.router.deadline();

@@ -111,6 +111,15 @@ impl Keeper {
         self.give(Job::Ask(question));
     }
 
+    /// Ends with the store closed: whoever looks at its file then finds all of it there.
+    pub(super) async fn close(self) {
+        if let Kind::Thread { jobs, mut answers } = self.0 {
+            drop(jobs);
+            // The thread gives up the store before its end of the answers.
+            while answers.recv().await.is_some() {}
+        }
+    }
+
     fn give(&mut self, job: Job) {
         match &mut self.0 {
             // A thread that has ended says so with its last answer, or by the end of its answers.
