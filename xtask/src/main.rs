@@ -5,6 +5,7 @@ mod arrows;
 mod overview;
 mod parts;
 mod tools;
+mod watchdog;
 
 use std::process::ExitCode;
 

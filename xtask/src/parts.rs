@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{arrows, overview, tools};
+use crate::{arrows, overview, tools, watchdog};
 
 /// One part of a run.
 pub(crate) struct Part {
@@ -12,6 +12,13 @@ pub(crate) struct Part {
     /// Minutes on two cores; an overrun is a defect, and is printed.
     budget: f64,
     run: fn() -> Result<(), String>,
+}
+
+impl Part {
+    /// When what still runs hangs: far above the budget, since machines differ.
+    fn limit(&self) -> Duration {
+        Duration::from_secs_f64(60.0 * (3.0 * self.budget + 5.0))
+    }
 }
 
 /// Before any test.
@@ -57,7 +64,12 @@ pub(crate) fn run(parts: &[Part], only: &[String]) -> Result<(), String> {
     for part in parts.iter().filter(|p| only.is_empty() || only.iter().any(|name| name == p.name)) {
         println!("── {} ──", part.name);
         let start = Instant::now();
+        let given_up = watchdog::watch(std::process::id(), part.limit());
         let outcome = (part.run)();
+        let outcome = match given_up.stop() {
+            true => Err(format!("still at it after {} minutes, and ended", part.limit().as_secs() / 60)),
+            false => outcome,
+        };
         table.push((part, start.elapsed(), outcome.is_ok()));
         if let Err(message) = outcome {
             failed = Some(format!("{}: {message}", part.name));
