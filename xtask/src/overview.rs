@@ -37,7 +37,9 @@ pub(crate) fn check() -> Result<(), String> {
     let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let read = |file: &str| fs::read_to_string(root().join(file)).ok();
     let mut wrong = faults(&text, &read);
-    for document in ["docs/guarantees.md", "docs/mechanisms.md"] {
+    for document in
+        ["docs/guarantees.md", "docs/mechanisms.md", "docs/protocol/axl.md", "docs/protocol/xmpp.md"]
+    {
         let text = read(document).ok_or_else(|| format!("cannot read {document}"))?;
         wrong.extend(cited(&text, &read).into_iter().map(|fault| format!("{document}: {fault}")));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use presence_map::{Show, Status};
 use rig::{Rig, config, facts, person};
 use router::Config;
-use router::envelope::{Kind, TypingOrigin};
+use router::envelope::{Kind, Typing, TypingOrigin};
 use router::ids::{ConversationId, JabberId, PersonId, StanzaId};
 use router::inbound::{Cause, Facts, Inbound, Observation, Outcome};
 use router::outbound::{Hint, Wanted};
@@ -226,6 +226,16 @@ fn typing_is_lit_once_and_for_five_minutes_at_most() {
     rig.typing(in_jabber("ann", "carol", "ann"), true);
     rig.jabber("ann", "carol", "ann", "1", "one");
     rig.hints();
+    rig.pass(seconds(600));
+    assert_eq!(rig.hints(), []);
+}
+
+#[test]
+fn typing_that_a_server_kept_and_brings_late_is_not_shown() {
+    let mut rig = Rig::new();
+    let upstream = rig.upstream();
+    let typing = Typing { from: in_jabber("ann", "carol", "ann"), active: true, stale: true };
+    rig.handle(Inbound::Typing(typing, upstream));
     rig.pass(seconds(600));
     assert_eq!(rig.hints(), []);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use xmpp_core::session_control::{self, Request, RequestIds};
 use xmpp_core::sm::{Resumable, ResumeRefused, ResumeRegistry, widen_below};
@@ -27,7 +28,7 @@ pub(super) struct State {
     pub(super) mute: bool,
     /// Starts no sessions.
     pub(super) strict: bool,
-    /// Starts a session of this user, whoever is asked for.
+    /// Starts a session of this user, whoever is asked for; or binds it.
     pub(super) binds: Option<Jid>,
     /// Cuts the connection instead of handling the next message.
     pub(super) cut_before: bool,
@@ -110,6 +111,10 @@ impl Far {
     async fn serve(self, io: BoxIo) {
         let clients = self.state().clients;
         let unmanaged = self.state().unmanaged;
+        let binds = self.state().binds.clone().filter(|_| clients);
+        if let Some(binds) = binds {
+            return bind_whoever_asks(io, &binds).await;
+        }
         let mut acceptor = accept::Config::new(vec!["lab.example".into()], Entropy::from_bytes([7; 32]));
         acceptor.registry = (!unmanaged).then(|| Arc::new(self.clone()) as Arc<dyn ResumeRegistry>);
         let config = AcceptConfig::new(acceptor);
@@ -254,6 +259,20 @@ impl Far {
         let _ = self.seen.send(Seen::Stanza(stanza));
         answer
     }
+}
+
+/// Answers as a server does that passes over the authorization identity, and says nothing more.
+async fn bind_whoever_asks(mut io: BoxIo, as_whom: &Jid) {
+    let header =
+        "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    let answers = format!(
+        "{header}<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism>\
+         </mechanisms></stream:features><success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\
+         {header}<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>\
+         <iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{as_whom}</jid></bind></iq>"
+    );
+    let _ = io.write_all(answers.as_bytes()).await;
+    let _ = io.read_to_end(&mut Vec::new()).await;
 }
 
 fn is_message(element: &Element) -> bool {

@@ -1,11 +1,14 @@
 //! When a session is opened, what it shows, and how it ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use presence_map::Show;
+use router::envelope::Origin;
 use router::ids::*;
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent, StreamEvent};
 use router::outbound::Wanted;
+use tokio::sync::mpsc;
 use xmpp_core::ns;
 use xmpp_core::session_control;
 
@@ -115,6 +118,75 @@ async fn the_session_started_is_compared_with_the_one_asked_for() {
     assert!(matches!(world.seen().await, Seen::End(_)), "nothing is said as somebody else");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(world.seen.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_bound_for_somebody_else_is_dropped_and_never_asked_for_again() {
+    let binds = "service@lab.example/webex-1".parse().ok();
+    let mut world = World::new(service(), State { binds, ..State::default() });
+    world.open("bob", Show::Available);
+    let Inbound::Session(person, closed) = world.input().await else { panic!() };
+    assert_eq!((person.as_str(), closed), ("bob", SessionEvent::Closed { for_good: true }));
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    assert_eq!(world.far.state().dialed, 1);
+    assert!(
+        world.answers.try_recv().is_err_and(|e| e == mpsc::error::TryRecvError::Empty),
+        "no stream came up"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_another_connector_takes_is_left_to_it() {
+    let mut world = World::new(trusted(), State::default());
+    let old = world.settled().await;
+    let start = Instant::now();
+    world.far.tell(|far| far.end_with = Some("conflict"));
+    assert!(matches!(world.answer().await, Inbound::Stream(s, StreamEvent::Lost) if s == old));
+    assert!(matches!(world.answer().await, Inbound::Stream(s, StreamEvent::Refused { .. }) if s == old));
+    let Inbound::Session(_, closed) = world.input().await else { panic!() };
+    assert_eq!(closed, SessionEvent::Closed { for_good: false });
+    let stream = world.up().await;
+    let minutes = start.elapsed().as_secs() / 60;
+    assert!((7..=15).contains(&minutes), "it came back after {minutes} minutes");
+    assert_eq!(world.far.state().dialed, 2);
+    world.opening(&stream, false).await;
+    world.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_link_carries_the_sessions_of_two_domains_and_of_escaped_names() {
+    let mut world = World::new(trusted(), State::default());
+    for person in ["bob", "fay", "o'hara"] {
+        world.open(person, Show::Available);
+    }
+    world.up().await;
+    let (mut settled, mut started) = (BTreeSet::new(), BTreeMap::new());
+    while settled.len() < 3 {
+        match world.input().await {
+            Inbound::Session(person, SessionEvent::Settled) => drop(settled.insert(person.to_string())),
+            Inbound::Session(_, SessionEvent::Opening { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    while let Ok(seen) = world.seen.try_recv() {
+        match seen {
+            Seen::Start(jid) => *started.entry(jid).or_insert(0) += 1,
+            // The server's own domain answers each session's pings.
+            Seen::Stanza(stanza) if stanza.get_child("ping", ns::PING).is_some() => {
+                assert!(matches!(stanza.attr("to"), Some("lab.example" | "lab2.example")), "{stanza:?}");
+            }
+            _ => {}
+        }
+    }
+    let jids = [BOB, "fay@lab2.example/webex-1", "o\\27hara@lab.example/webex-1"];
+    assert_eq!(started, jids.map(|jid| (jid.to_owned(), 1)).into(), "each once");
+    // What comes for one of them is that one's, in whichever case its sender writes the address.
+    let hello = HELLO.replace("ann@lab.example/desk", "Ann@LAB.example/desk");
+    world.far.send("o\\27hara@lab.example/webex-1", &hello.replace("bob@", "O\\27Hara@"));
+    let (envelope, ..) = world.message().await;
+    let Origin::Jabber(origin) = envelope.origin else { panic!() };
+    let names = (origin.session.as_str(), origin.from_bare.as_str(), origin.to.as_str());
+    assert_eq!(names, ("o'hara", "ann@lab.example", "o\\27hara@lab.example"));
 }
 
 #[tokio::test(start_paused = true)]

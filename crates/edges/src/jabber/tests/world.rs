@@ -88,6 +88,8 @@ pub(super) fn directory() -> Arc<Directory> {
         person("bob", Some("bob@lab.example"), true),
         person("ann", Some("ann@lab.example"), true),
         person("eve", Some("eve@elsewhere.example"), true),
+        person("fay", Some("fay@lab2.example"), true),
+        person("o'hara", Some("o\\27hara@lab.example"), true),
         person("hal", None, true),
         person("kim", Some("kim@lab.example"), false),
     ];
@@ -133,7 +135,7 @@ impl World {
         let (answerer, answers) = mpsc::unbounded_channel();
         (self.orders, self.intake, self.answers) = (orders, intake, answers);
         let cluster = Cluster {
-            domains: vec!["lab.example".into()],
+            domains: vec!["lab.example".into(), "lab2.example".into()],
             nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
             names: vec![],
             access: self.access.clone(),
