@@ -498,8 +498,7 @@ impl Hub {
 
     /// How long the router may keep a receipt or a count before it commits it.
     fn linger(&self) -> Duration {
-        let times = &self.settings.router.times;
-        times.receipts.max(times.counts)
+        self.settings.router.times.ride
     }
 
     /// Whether a stop has come to its end: nothing accepted is uncommitted, nothing is in flight, and the

@@ -106,11 +106,8 @@ impl Router {
         if building.inputs.is_empty() && !outgoing.urgent {
             // Nothing has to be on disk for these: every batch before is.
             self.out.extend(acknowledgements(building.acks));
-            let times = &self.config.times;
-            if !outgoing.changes.is_empty() {
-                self.timers.set_at_latest(Timer::Changes, now.after(times.receipts));
-            } else if !outgoing.moved.is_empty() {
-                self.timers.set_at_latest(Timer::Changes, now.after(times.counts));
+            if !outgoing.is_empty() {
+                self.timers.set_at_latest(Timer::Changes, now.after(self.config.times.ride));
             }
             return;
         }

@@ -28,10 +28,9 @@ pub struct Times {
     pub probe_first: Duration,
     /// The longest wait before a probe. Scaled; 60 s.
     pub probe_longest: Duration,
-    /// How long receipts may wait for the next commit. Scaled, never under 20 ms; 200 ms.
-    pub receipts: Duration,
-    /// How long a stream's count may wait for the next commit (rule 11). Scaled, never under 20 ms; 1 s.
-    pub counts: Duration,
+    /// How long receipts and the counts of streams wait for a commit to ride on, before they get one of their own
+    /// (rule 11). Scaled, never under 20 ms; 1 s.
+    pub ride: Duration,
     /// How long an attempt on a stream of an earlier run waits for word of that stream. Scaled; 10 min.
     pub resumption: Duration,
     /// Our own write explains a `lastActive` that is no farther from it (rule 18). 5 s.
@@ -76,8 +75,7 @@ impl Times {
             delivery: of(Duration::from_secs(5)),
             probe_first: of(Duration::from_secs(1)),
             probe_longest: of(MINUTE),
-            receipts: of(Duration::from_millis(200)).max(Duration::from_millis(20)),
-            counts: of(Duration::from_secs(1)).max(Duration::from_millis(20)),
+            ride: of(Duration::from_secs(1)).max(Duration::from_millis(20)),
             resumption: of(10 * MINUTE),
             own_write: Duration::from_secs(5),
             typing: 5 * MINUTE,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rig::{Rig, config, facts, person};
 use router::envelope::Kind;
+use router::ids::ConversationId;
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbox::EntryState;
 use router::{Config, Router};
@@ -56,6 +57,30 @@ fn what_waits_is_reported_after_a_day_and_given_up_after_a_week() {
     assert_eq!(rig.router.counters().waiting, 0);
     assert!(matches!(rig.state(entry.id), EntryState::Closed(_)));
     assert_eq!(rig.undelivered(), [], "the sender knows");
+}
+
+#[test]
+fn receipts_that_nothing_takes_along_are_committed_once_a_second() {
+    let mut rig =
+        Rig::with(Config { capacity: 64, ..config() }, vec![facts("ann", true), facts("bob", true)]);
+    for n in 0..40 {
+        let mut origin = rig.webex_origin("ann", "ann", "bob", &format!("a{n}"));
+        origin.conversation = ConversationId::new(format!("c{n}"));
+        rig.webex_with(origin, Kind::Text);
+    }
+    let timed = |rig: &Rig| rig.router.counters().events.get("timed commits").copied().unwrap_or(0);
+    let before = timed(&rig);
+    let deliveries = rig.deliveries();
+    assert_eq!(deliveries.len(), 40);
+    for (ticket, entry, _) in &deliveries {
+        rig.delivered(*ticket, entry);
+        rig.pass(Duration::from_millis(100));
+    }
+    rig.pass(seconds(1));
+    assert_eq!(timed(&rig) - before, 4, "in the four seconds that the receipts took");
+    for (_, entry, _) in &deliveries {
+        assert!(matches!(rig.state(entry.id), EntryState::Done(_)));
+    }
 }
 
 #[test]
