@@ -10,14 +10,14 @@ use router::outbound::{Hint, MaybeSent};
 use router::outbox::{Entry, EntryKind, EntrySummary};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use webex_api::activity::{Action, Activity, Comment, Object, Post, Target, Text, Verb};
+use webex_api::activity::{Action, Activity, Comment, Post, Target, Text};
 use webex_api::typing::{self, Typing};
 use webex_api::{Fate, Url};
 
-use super::catch_up::{self, ListError};
+use super::asked::{self, Listed};
+use super::catch_up::ListError;
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
-use super::intake::{person, time};
 use super::{PATIENCE, Side, locked, relay};
 use crate::jabber::OpenError;
 use crate::port::Delivery;
@@ -162,43 +162,24 @@ async fn question(side: &Side, entry: &Entry, pair: &Pair, attempted: Time) -> R
     let url: Url = address.as_str().parse().map_err(|_| Outcome::Wedged("no address".into()))?;
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
-    let _permit = side.questions.acquire().await.expect("the semaphore is never closed");
-    let listed =
-        catch_up::all(side, asker, &url, since).await.map_err(|error| not_listed(&error, &address))?;
-    let link = |activity: &Activity| Link::Activity(ActivityId::new(activity.id.as_str()), address.clone());
-    if let Some(activity) = listed.iter().find(|activity| is_ours(activity, entry, &pair.actor)) {
+    let settled = attempted.after(side.times.settle);
+    let listed = asked::listing(side, asker, (&address, &url), since, settled);
+    let listed = listed.await.map_err(|error| not_listed(&error, &address))?;
+    let link = |activity: &Listed| Link::Activity(activity.name(), address.clone());
+    if let Some(activity) = listed.activities.iter().find(|activity| activity.is(entry, &pair.actor)) {
         return Ok(Some(link(activity)));
     }
     // What is known as another message was not this one, whichever run has come to know it.
     // What was published long after the last attempt was not this one either.
-    let latest = side.cloud.at(attempted.after(side.times.settle));
-    let buried = |activity: &&Activity| is_buried(activity, &pair.actor, committed, latest);
-    for activity in listed.iter().filter(buried) {
+    let latest = side.cloud.at(settled);
+    let buried = |activity: &&Listed| activity.is_buried(&pair.actor, committed, latest);
+    for activity in listed.activities.iter().filter(buried) {
         if !side.posts.is_other(&activity.id, entry) && !side.ledger.knows(&activity.id).await {
             side.posts.took(&activity.id, entry);
             return Ok(Some(link(activity)));
         }
     }
     Ok(None)
-}
-
-fn is_ours(activity: &Activity, entry: &Entry, actor: &PersonId) -> bool {
-    if activity.client_temp_id.as_ref().is_some_and(|id| id.as_str() == entry.derived.as_str()) {
-        return true;
-    }
-    let author = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
-    let Some(Object::Comment { display_name: Some(text), .. }) = &activity.object else { return false };
-    author.is_some_and(|author| person(author) == *actor)
-        && entry.iv.is_some()
-        && kms_client::jose::jwe::iv(text.as_str()) == entry.iv
-}
-
-/// Whether the sender has deleted something of that time, which may have been this.
-fn is_buried(activity: &Activity, sender: &PersonId, since: Time, until: Time) -> bool {
-    let actor = activity.actor.as_ref().and_then(|actor| actor.id.as_ref());
-    activity.verb == Verb::Tombstone
-        && actor.is_some_and(|actor| person(actor) == *sender)
-        && activity.published.is_some_and(|published| (since..=until).contains(&time(published)))
 }
 
 /// The conversation of the two, and the text sealed with its key.

@@ -11,6 +11,7 @@
 //! again from a listing. Deliveries wait for keys and answers, each by itself and not for long (rule 14).
 
 mod aged;
+mod asked;
 mod catch_up;
 mod conversations;
 mod delivery;
@@ -56,6 +57,7 @@ pub use posts::Ledger;
 pub use status::PresenceConfig;
 pub use token::{Enrolled, RefusedToken, TokenConfig, TokenError, TokenSource, Tokens, enrolled};
 
+use self::asked::Asked;
 use self::conversations::Conversations;
 use self::mercury::{Line, Purpose, Taken};
 use self::posts::Posts;
@@ -131,6 +133,7 @@ struct Side {
     /// Listings that ask after a delivery: they give up after a while, so they must not queue behind those
     /// of catch-ups, which do not.
     questions: Semaphore,
+    asked: Asked,
     conversations: Conversations,
     posts: Posts,
     relays: Relays,
@@ -233,6 +236,7 @@ impl WebexEdge {
             handshakes: Semaphore::new(config.handshakes.max(1)),
             listings: Semaphore::new(config.handshakes.max(1)),
             questions: Semaphore::new(config.handshakes.max(1)),
+            asked: Asked::default(),
             conversations: Conversations::default(),
             posts: Posts::default(),
             relays: Relays::default(),

@@ -213,6 +213,41 @@ async fn what_may_have_arrived_is_asked_for_before_it_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_listing_answers_for_all_that_wait_in_a_conversation() {
+    let derived = |n: u8| format!("d0000000-0000-8000-8000-00000000000{n}");
+    let room = Room::with(vec![listed("second", json!({"clientTempId": derived(2)}))], &[]);
+    let posts = Arc::clone(&room.posts);
+    let kept = WebexKept { run: 1, ..WebexKept::default() };
+    let mut world = World::new(64, kept, move |method, address, body| room.answer(method, address, body));
+    let mut ask = async |n: u8, since: i64| {
+        let mut entry = entry(EntryKind::Text);
+        (entry.derived, entry.committed) = (DerivedId::new(derived(n)), Time(START + i64::from(n)));
+        let maybe_sent = MaybeSent::Since(Time(since));
+        let delivery = Delivery { ticket: Ticket(n.into()), entry, target: Vec::new(), maybe_sent };
+        world.orders.send(Order::Deliver(Box::new(delivery))).unwrap();
+        loop {
+            match world.answer().await {
+                Inbound::Receipt(ticket, outcome) if ticket == Ticket(n.into()) => {
+                    // A listing is followed until it shows nothing new.
+                    return (outcome, world.asked("sinceDate").len() / 2);
+                }
+                Inbound::Behind(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(ask(1, START).await, (Outcome::Unsettled, 1));
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(ask(1, START).await, (delivered("posted"), 2), "what came in meanwhile is not known");
+    assert_eq!(ask(2, START).await, (delivered("second"), 2));
+    assert_eq!(ask(3, START).await, (delivered("posted"), 2));
+    // One that was attempted since then has to be asked after once more.
+    let (outcome, listings) = ask(4, START + 31_500).await;
+    assert_eq!((outcome, listings), (Outcome::Unsettled, 3));
+    assert_eq!(posts.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_post_of_an_earlier_run_is_marked_before_it_is_sent_again() {
     let room = Room::with(Vec::new(), &[]);
     let mut earlier = entry(EntryKind::Text);
