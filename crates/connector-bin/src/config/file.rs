@@ -1,0 +1,510 @@
+//! The file of settings, table by table: what each setting must be, and which go together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::{At, Mistake, Reader};
+use super::{
+    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, Organization, Presence,
+    Secret, Store, TokenSource, Webex,
+};
+use crate::plan::deployment::{Host, Size};
+
+/// The file on its way to being understood, and the folder that its paths start from.
+pub(super) struct File<'a> {
+    reader: Reader<'a>,
+    folder: &'a Path,
+}
+
+impl<'a> File<'a> {
+    /// Nothing is read yet.
+    pub(super) fn new(text: &'a str, folder: &'a Path) -> Self {
+        Self { reader: Reader::new(text), folder }
+    }
+
+    /// What it says, and every mistake in it.
+    pub(super) fn read(mut self) -> (Option<Config>, Vec<Mistake>) {
+        let config = self.config();
+        (config, self.reader.finish())
+    }
+
+    // Every table is read before the first `?`, so that all mistakes are found.
+    fn config(&mut self) -> Option<Config> {
+        let organization = self.organization();
+        let store = self.store();
+        let directory = self.directory();
+        let from_file = directory.as_ref().is_some_and(|d| d.users.is_some());
+        let webex = self.webex(from_file);
+        let imp = self.imps(from_file);
+        let deployment = self.deployment(directory.as_ref());
+        let presence = self.presence();
+        let limits = self.limits();
+        let status = self.status();
+        let log = self.reader.text(At { table: "log", index: 0 }, "level");
+        let time_scale = self.reader.number(At { table: "testing", index: 0 }, "time_scale", 1..1001);
+        let config = Config {
+            organization: organization?,
+            store: store?,
+            webex: webex?,
+            imp: imp?,
+            directory: directory?,
+            deployment: deployment?,
+            presence: presence?,
+            limits: limits?,
+            status: status?,
+            log: log?,
+            time_scale: time_scale?,
+        };
+        self.refuse_insecure(&config);
+        Some(config)
+    }
+
+    fn organization(&mut self) -> Option<Organization> {
+        let at = At { table: "organization", index: 0 };
+        let id = self.reader.text(at, "id");
+        if id.as_deref().is_some_and(|id| !is_uuid(id)) {
+            self.reader.wrong(at, "id", "expected a UUID such as \"33333333-3333-4333-8333-333333333333\"");
+        }
+        let key = self.key(at, "key_file");
+        let timezone = self.reader.text(at, "timezone").and_then(|text| {
+            let minutes = offset_minutes(&text);
+            if minutes.is_none() {
+                self.reader.wrong(at, "timezone", "expected an offset such as \"+01:00\"");
+            }
+            minutes
+        });
+        Some(Organization { id: id?.to_lowercase(), key: key?, timezone: timezone? })
+    }
+
+    fn store(&mut self) -> Option<Store> {
+        let at = At { table: "store", index: 0 };
+        let path = self.path(at, "path");
+        let key = self.key(at, "key_file");
+        let retention = self.reader.duration(at, "retention");
+        if retention.is_some_and(|r| r < Duration::from_secs(86_400)) {
+            self.reader.wrong(
+                at,
+                "retention",
+                "expected at least \"1d\": repeats are told by what is remembered",
+            );
+        }
+        Some(Store { path: path?, key: key?, retention: retention? })
+    }
+
+    fn webex(&mut self, from_file: bool) -> Option<Webex> {
+        let at = At { table: "webex", index: 0 };
+        let discovery_url = self.url(at, "discovery_url", &["https", "http"]);
+        let token_source = self.reader.choice(
+            at,
+            "token_source",
+            &[
+                ("organization", TokenSource::Organization),
+                ("user", TokenSource::User),
+                ("relay", TokenSource::Relay),
+            ],
+        );
+        let client_id = self.reader.text(at, "client_id");
+        let client_secret = self.secret(at, "client_secret_file");
+        let machine_token = self.secret(at, "machine_token_file");
+        if token_source == Some(TokenSource::Organization) && machine_token.is_none() {
+            self.reader.wrong(at, "machine_token_file", "is needed with token_source = \"organization\"");
+        }
+        let user_tokens = self.secret(at, "user_tokens_file");
+        let bot_token = self.secret(at, "bot_token_file");
+        if token_source == Some(TokenSource::Relay) && bot_token.is_none() {
+            self.reader.wrong(at, "bot_token_file", "is needed with token_source = \"relay\"");
+        }
+        let admin_token = self.secret(at, "admin_token_file");
+        let license_id = self.reader.text(at, "license_id");
+        let message_license_id = self.reader.text(at, "message_license_id");
+        if !from_file {
+            if admin_token.is_none() {
+                self.reader.wrong(
+                    at,
+                    "admin_token_file",
+                    "is needed to read people, unless [directory] users is given",
+                );
+            }
+            if license_id.is_none() {
+                self.reader.wrong(
+                    at,
+                    "license_id",
+                    "is needed to tell who is enabled, unless [directory] users is given",
+                );
+            }
+        }
+        let ca_file = self.path(at, "ca_file");
+        let kms_ca_file = self.path(at, "kms_ca_file");
+        for (key, path) in [("ca_file", &ca_file), ("kms_ca_file", &kms_ca_file)] {
+            if let Some(path) = path {
+                self.readable(at, key, path);
+            }
+        }
+        if self.url(at, "proxy", &["http"]).is_some() {
+            self.reader.wrong(at, "proxy", "is not there yet: the cloud must be reached directly");
+        }
+        let deliver_to_pending = self.reader.boolean(at, "deliver_to_pending");
+        Some(Webex {
+            discovery_url: discovery_url?,
+            token_source: token_source?,
+            client_id: client_id?,
+            client_secret: client_secret?,
+            machine_token,
+            user_tokens,
+            bot_token,
+            admin_token,
+            license_id,
+            message_license_id,
+            ca_file,
+            kms_ca_file,
+            deliver_to_pending: deliver_to_pending?,
+        })
+    }
+
+    fn imps(&mut self, from_file: bool) -> Option<Vec<Imp>> {
+        let at = At { table: "imp", index: 0 };
+        match self.reader.count("imp") {
+            0 => {
+                self.reader.wrong(
+                    at,
+                    "publisher",
+                    "is needed: one [[imp]] table for each IM and Presence cluster",
+                );
+                None
+            }
+            n if n > 5 => {
+                self.reader.wrong(at, "publisher", "at most five IM and Presence clusters can be served");
+                None
+            }
+            n => {
+                let imps: Vec<Option<Imp>> = (0..n).map(|index| self.imp(index, from_file)).collect();
+                imps.into_iter().collect()
+            }
+        }
+    }
+
+    fn imp(&mut self, index: usize, from_file: bool) -> Option<Imp> {
+        let at = At { table: "imp", index };
+        let publisher = self.reader.text(at, "publisher");
+        let nodes = self.reader.texts(at, "nodes");
+        let link = self.reader.choice(
+            at,
+            "link",
+            &[("a", LinkKind::Trusted), ("b", LinkKind::Service), ("c", LinkKind::Token)],
+        );
+        let domains = self.reader.texts(at, "domains");
+        if domains.as_ref().is_some_and(Vec::is_empty) {
+            self.reader.wrong(at, "domains", "expected at least one domain");
+        }
+        let component = self.reader.text(at, "component");
+        if link == Some(LinkKind::Trusted) && component.is_none() {
+            self.reader.wrong(at, "component", "is needed with link = \"a\"");
+        }
+        let service_jid = self.reader.text(at, "service_jid");
+        if link == Some(LinkKind::Service) && service_jid.is_none() {
+            self.reader.wrong(at, "service_jid", "is needed with link = \"b\"");
+        }
+        let secret = self.secret(at, "secret_file");
+        let protocol = self.reader.choice(
+            at,
+            "protocol",
+            &[("component", LinkProtocol::Component), ("jabberd2", LinkProtocol::Jabberd2)],
+        );
+        let tls = self.reader.choice(
+            at,
+            "tls",
+            &[("required", LinkTls::Required), ("direct", LinkTls::Direct), ("off", LinkTls::Off)],
+        );
+        let ca_file = self.path(at, "ca_file");
+        let certificate_file = self.path(at, "certificate_file");
+        let certificate_key_file = self.path(at, "certificate_key_file");
+        for (key, path) in [
+            ("ca_file", &ca_file),
+            ("certificate_file", &certificate_file),
+            ("certificate_key_file", &certificate_key_file),
+        ] {
+            if let Some(path) = path {
+                self.readable(at, key, path);
+            }
+        }
+        let certificate = match (certificate_file, certificate_key_file) {
+            (Some(chain), Some(key)) => Some((chain, key)),
+            (Some(_), None) => {
+                self.reader.wrong(at, "certificate_key_file", "is needed with certificate_file");
+                None
+            }
+            (None, Some(_)) => {
+                self.reader.wrong(at, "certificate_file", "is needed with certificate_key_file");
+                None
+            }
+            (None, None) => None,
+        };
+        let axl_url = self.url(at, "axl_url", &["https", "http"]);
+        let axl_user = self.reader.text(at, "axl_user");
+        let axl_password = self.secret(at, "axl_password_file");
+        if !from_file {
+            for (key, missing) in
+                [("axl_user", axl_user.is_none()), ("axl_password_file", axl_password.is_none())]
+            {
+                if missing {
+                    self.reader.wrong(at, key, "is needed to read users, unless [directory] users is given");
+                }
+            }
+        }
+        let publisher = publisher?;
+        let host = publisher.rsplit_once(':').map_or(publisher.as_str(), |(host, _)| host).to_owned();
+        let axl = match (axl_user, axl_password) {
+            (Some(user), Some(password)) => {
+                let url = axl_url.unwrap_or_else(|| {
+                    if publisher.contains(':') {
+                        format!("https://{publisher}/axl/")
+                    } else {
+                        format!("https://{publisher}:8443/axl/")
+                    }
+                });
+                Some(Axl { url, user, password })
+            }
+            _ => None,
+        };
+        let port = if link? == LinkKind::Trusted { 7400 } else { 5222 };
+        let mut nodes = nodes?;
+        if nodes.is_empty() {
+            nodes.push(host);
+        }
+        for node in &mut nodes {
+            if !node.contains(':') {
+                node.push_str(&format!(":{port}"));
+            }
+        }
+        Some(Imp {
+            publisher,
+            nodes,
+            link: link?,
+            domains: domains?,
+            component,
+            service_jid,
+            secret: secret?,
+            protocol: protocol?,
+            tls: tls?,
+            ca_file,
+            certificate,
+            axl,
+        })
+    }
+
+    fn directory(&mut self) -> Option<Directory> {
+        let at = At { table: "directory", index: 0 };
+        let users = self.path(at, "users");
+        if let Some(path) = &users {
+            self.readable(at, "users", path);
+        }
+        let refresh = self.reader.duration(at, "refresh");
+        let resource_groups = self.path(at, "resource_groups");
+        if let Some(path) = &resource_groups {
+            self.readable(at, "resource_groups", path);
+        }
+        Some(Directory { users, refresh: refresh?, resource_groups })
+    }
+
+    fn deployment(&mut self, directory: Option<&Directory>) -> Option<Deployment> {
+        let at = At { table: "deployment", index: 0 };
+        let cluster = self.reader.text(at, "cluster");
+        let node = self.reader.text(at, "node");
+        let is_name = |node: &str| {
+            !node.is_empty() && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        };
+        if node.as_deref().is_some_and(|node| !is_name(node)) {
+            self.reader.wrong(at, "node", "expected a name of letters, digits, dots and hyphens");
+        }
+        let primary = self.reader.boolean(at, "primary");
+        let resource_group = self.reader.text(at, "resource_group");
+        if resource_group.is_some() && directory.is_some_and(|d| d.resource_groups.is_none()) {
+            self.reader.wrong(
+                at,
+                "resource_group",
+                "needs directory.resource_groups, which says who is in it",
+            );
+        }
+        let sizes = [("small", Size::Small), ("medium", Size::Medium), ("large", Size::Large)];
+        let size = self.reader.choice(at, "size", &sizes);
+        let shared = self.reader.boolean(at, "shared_host");
+        let users_per_node = self.reader.number(at, "users_per_node", 1..15_001).map(u64::from);
+        if shared == Some(true) && users_per_node.is_none() {
+            self.reader.wrong(at, "users_per_node", "is needed with shared_host = true");
+        }
+        let mra = self.reader.boolean(at, "mra");
+        let federation = self.reader.boolean(at, "federation");
+        let government = self.reader.boolean(at, "government");
+        Some(Deployment {
+            cluster: cluster?,
+            node: node?,
+            primary: primary?,
+            resource_group,
+            host: Host { size: size?, users_per_node, shared: shared?, mra: mra? },
+            federation: federation?,
+            government: government?,
+        })
+    }
+
+    fn presence(&mut self) -> Option<Presence> {
+        let at = At { table: "presence", index: 0 };
+        let poll = self.reader.duration(at, "poll");
+        let subscribe = self.reader.boolean(at, "subscribe");
+        Some(Presence { poll: poll?, subscribe: subscribe? })
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let at = At { table: "limits", index: 0 };
+        let deliveries = self.reader.number(at, "deliveries", 1..100_001);
+        let sessions_per_second = self.reader.number(at, "sessions_per_second", 1..10_001);
+        let handshakes = self.reader.number(at, "handshakes", 1..10_001);
+        let messages_per_minute = self.reader.number(at, "messages_per_minute", 1..100_001);
+        let free_space = self.reader.size(at, "free_space");
+        let grace = self.reader.duration(at, "grace");
+        Some(Limits {
+            deliveries: deliveries?,
+            sessions_per_second: sessions_per_second?,
+            handshakes: handshakes?,
+            messages_per_minute: messages_per_minute?,
+            free_space: free_space?,
+            grace: grace?,
+        })
+    }
+
+    fn status(&mut self) -> Option<SocketAddr> {
+        let at = At { table: "status", index: 0 };
+        let text = self.reader.text(at, "listen")?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.reader.wrong(at, "listen", "expected an address and port such as \"127.0.0.1:9280\"");
+        }
+        address
+    }
+
+    /// Plain text and fast clocks are for loopback alone.
+    fn refuse_insecure(&mut self, config: &Config) {
+        let webex = At { table: "webex", index: 0 };
+        let cloud_on_loopback = host_of_url(&config.webex.discovery_url).is_some_and(is_loopback);
+        if config.webex.discovery_url.starts_with("http:") && !cloud_on_loopback {
+            self.reader.wrong(webex, "discovery_url", "plain http is refused off loopback: use https");
+        }
+        for (index, imp) in config.imp.iter().enumerate() {
+            let at = At { table: "imp", index };
+            if let Some(axl) = &imp.axl
+                && axl.url.starts_with("http:")
+                && !host_of_url(&axl.url).is_some_and(is_loopback)
+            {
+                self.reader.wrong(at, "axl_url", "plain http is refused off loopback: use https");
+            }
+        }
+        let nodes_on_loopback = config.imp.iter().flat_map(|imp| &imp.nodes).all(|node| {
+            is_loopback(
+                node.rsplit_once(':')
+                    .map_or(node.as_str(), |(host, _)| host)
+                    .rsplit('=')
+                    .next()
+                    .unwrap_or_default(),
+            )
+        });
+        if config.time_scale > 1 && !(cloud_on_loopback && nodes_on_loopback) {
+            let at = At { table: "testing", index: 0 };
+            self.reader.wrong(at, "time_scale", "above 1 is refused unless every address is on loopback");
+        }
+    }
+
+    fn path(&mut self, at: At, key: &'static str) -> Option<PathBuf> {
+        self.reader.path(at, key).map(|path| self.folder.join(path))
+    }
+
+    fn readable(&mut self, at: At, key: &'static str, path: &Path) {
+        if let Err(e) = std::fs::File::open(path) {
+            self.reader.wrong(at, key, format!("cannot read {}: {e}", path.display()));
+        }
+    }
+
+    fn secret(&mut self, at: At, key: &'static str) -> Option<Secret> {
+        let path = self.path(at, key)?;
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => {
+                self.reader.wrong(at, key, format!("{} is empty", path.display()));
+                None
+            }
+            Ok(text) => Some(Secret(text.trim().to_owned())),
+            Err(e) => {
+                let what = match e.kind() {
+                    std::io::ErrorKind::InvalidData => {
+                        format!("{} holds something else than text", path.display())
+                    }
+                    _ => format!("cannot read {}: {e}", path.display()),
+                };
+                self.reader.wrong(at, key, what);
+                None
+            }
+        }
+    }
+
+    fn key(&mut self, at: At, key: &'static str) -> Option<Secret> {
+        let secret = self.secret(at, key)?;
+        if secret.0.len() != 64 || !secret.0.bytes().all(|b| b.is_ascii_hexdigit()) {
+            self.reader.wrong(
+                at,
+                key,
+                "the file must hold 64 hexadecimal digits (make one: openssl rand -hex 32)",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn url(&mut self, at: At, key: &'static str, schemes: &[&str]) -> Option<String> {
+        let text = self.reader.text(at, key)?;
+        let scheme_fits =
+            schemes.iter().any(|s| text.strip_prefix(s).is_some_and(|rest| rest.starts_with("://")));
+        if !scheme_fits || host_of_url(&text).is_none_or(str::is_empty) {
+            self.reader.wrong(
+                at,
+                key,
+                format!("expected an address that begins with {}://", schemes.join(":// or ")),
+            );
+            return None;
+        }
+        Some(text)
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.char_indices().all(|(i, c)| match i {
+            8 | 13 | 18 | 23 => c == '-',
+            _ => c.is_ascii_hexdigit(),
+        })
+}
+
+fn offset_minutes(text: &str) -> Option<i32> {
+    let sign = match text.get(..1)? {
+        "+" => 1,
+        "-" => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = text.get(1..)?.split_once(':')?;
+    if hours.len() != 2 || minutes.len() != 2 {
+        return None;
+    }
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours <= 14 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+}
+
+fn host_of_url(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    Some(match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
