@@ -94,6 +94,7 @@ impl Parts {
             organization: config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?,
             tokens: token_config(config)?,
             tls: Arc::clone(&tls),
+            proxy: config.webex.proxy.as_ref().map(proxy),
             connections_per_host: CONNECTIONS,
             scale: Scale(config.time_scale),
         };
@@ -279,6 +280,12 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
 pub(crate) fn oauth_client(config: &Config) -> auth::Client {
     let webex = &config.webex;
     auth::Client { id: webex.client_id.clone(), secret: webex.client_secret.reveal().to_owned().into() }
+}
+
+fn proxy(proxy: &config::Proxy) -> webex::Proxy {
+    let credentials = proxy.credentials.as_ref();
+    let credentials = credentials.map(|(user, password)| (user.clone(), password.reveal().to_owned().into()));
+    webex::Proxy { host: proxy.host.clone(), port: proxy.port, credentials }
 }
 
 fn access_token(key: &str, secret: &config::Secret) -> Result<AccessToken, String> {

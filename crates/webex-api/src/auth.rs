@@ -190,6 +190,15 @@ impl Endpoint for TokenRequest {
     }
 }
 
+/// Basic credentials (RFC 7617 §2), marked as sensitive.
+pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
+    let pair = Zeroizing::new(format!("{user}:{password}"));
+    let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*pair))));
+    let mut value = HeaderValue::from_str(&text).expect("base64 fits a header");
+    value.set_sensitive(true);
+    value
+}
+
 /// A form, in the client's name if one is given (HTTP Basic, RFC 6749 §2.3.1).
 fn post_form(
     url: &Url,
@@ -206,10 +215,7 @@ fn post_form(
         let (mut id, mut secret) = (String::new(), Zeroizing::new(String::new()));
         crate::url::encode(&client.id, &mut id);
         crate::url::encode(client.secret.expose(), &mut secret);
-        let basic = Zeroizing::new(STANDARD.encode(format!("{id}:{}", *secret)));
-        let mut basic = HeaderValue::from_str(&format!("Basic {}", *basic)).expect("base64 fits a header");
-        basic.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, basic);
+        request = request.header(header::AUTHORIZATION, basic(&id, &secret));
     }
     request.body(Bytes::copy_from_slice(form.as_bytes())).map_err(ApiError::Request)
 }

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use connector_edges::webex_api::Url;
+
 use super::reader::{At, Mistake, Reader};
 use super::{
     Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, Organization, Presence,
-    Secret, Store, TokenSource, Webex,
+    Proxy, Secret, Store, TokenSource, Webex,
 };
 use crate::plan::deployment::{Host, Size};
 
@@ -141,9 +143,7 @@ impl<'a> File<'a> {
                 self.readable(at, key, path);
             }
         }
-        if self.url(at, "proxy", &["http"]).is_some() {
-            self.reader.wrong(at, "proxy", "is not there yet: the cloud must be reached directly");
-        }
+        let proxy = self.proxy(at);
         let deliver_to_pending = self.reader.boolean(at, "deliver_to_pending");
         Some(Webex {
             discovery_url: discovery_url?,
@@ -158,8 +158,38 @@ impl<'a> File<'a> {
             message_license_id,
             ca_file,
             kms_ca_file,
+            proxy,
             deliver_to_pending: deliver_to_pending?,
         })
+    }
+
+    fn proxy(&mut self, at: At) -> Option<Proxy> {
+        let url = self.url(at, "proxy", &["http"]);
+        let user = self.reader.text(at, "proxy_user");
+        if user.as_deref().is_some_and(|user| user.is_empty() || user.contains(':')) {
+            self.reader.wrong(at, "proxy_user", "expected a name without a colon");
+        }
+        let password = self.secret(at, "proxy_password_file");
+        let credentials = match (user, password) {
+            (Some(user), Some(password)) => Some((user, password)),
+            (Some(_), None) => {
+                self.reader.wrong(at, "proxy_password_file", "is needed with proxy_user");
+                None
+            }
+            (None, Some(_)) => {
+                self.reader.wrong(at, "proxy_user", "is needed with proxy_password_file");
+                None
+            }
+            (None, None) => None,
+        };
+        let url = url?;
+        let Some((host, port)) = place(&url) else {
+            let expected =
+                "expected http://HOST:PORT; user and password are proxy_user and proxy_password_file";
+            self.reader.wrong(at, "proxy", expected);
+            return None;
+        };
+        Some(Proxy { host, port, credentials })
     }
 
     fn imps(&mut self, from_file: bool) -> Option<Vec<Imp>> {
@@ -407,7 +437,8 @@ impl<'a> File<'a> {
                     .unwrap_or_default(),
             )
         });
-        if config.time_scale > 1 && !(cloud_on_loopback && nodes_on_loopback) {
+        let proxy_on_loopback = config.webex.proxy.as_ref().is_none_or(|proxy| is_loopback(&proxy.host));
+        if config.time_scale > 1 && !(proxy_on_loopback && cloud_on_loopback && nodes_on_loopback) {
             let at = At { table: "testing", index: 0 };
             self.reader.wrong(at, "time_scale", "above 1 is refused unless every address is on loopback");
         }
@@ -502,6 +533,14 @@ fn host_of_url(url: &str) -> Option<&str> {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,
     })
+}
+
+/// Host, without brackets, and port of an address in which there is nothing else.
+fn place(url: &str) -> Option<(String, u16)> {
+    let url: Url = url.trim_end_matches('/').parse().ok()?;
+    let rest = url.as_str().split_once("://")?.1;
+    let alone = !rest.contains(['@', '/', '?', '#']);
+    alone.then(|| (url.host(), url.port()))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -60,7 +60,17 @@ pub(crate) struct Webex {
     pub(crate) message_license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) kms_ca_file: Option<PathBuf>,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) deliver_to_pending: bool,
+}
+
+/// The proxy between us and the cloud.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// User and password.
+    pub(crate) credentials: Option<(String, Secret)>,
 }
 
 /// How we act as a Webex user.

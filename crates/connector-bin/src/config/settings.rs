@@ -63,7 +63,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "webex", key: "kms_ca_file", fallback: Optional("\"kms-ca.pem\""),
         doc: "Certificate authorities that the key service's own certificate must lead to, PEM; without it any chain that names the service is believed." },
     Setting { table: "webex", key: "proxy", fallback: Optional("\"http://proxy.corp.example:3128\""),
-        doc: "HTTP proxy for everything towards the cloud." },
+        doc: "HTTP proxy that makes a tunnel (CONNECT) for everything towards the cloud; IM and Presence is reached directly." },
+    Setting { table: "webex", key: "proxy_user", fallback: Optional("\"connector\""),
+        doc: "User that the proxy wants (Basic authentication); what the proxy is told travels unencrypted." },
+    Setting { table: "webex", key: "proxy_password_file", fallback: Optional("\"proxy.password\""),
+        doc: "File with that user's password." },
     Setting { table: "webex", key: "deliver_to_pending", fallback: Default("false"),
         doc: "Whether to post to people who never signed in to Webex: the cloud may then mail them an invitation." },
 

@@ -40,8 +40,8 @@ fn full() -> String {
     for line in EXAMPLE.lines() {
         let name = line.trim_start_matches("# ").split(" = ").next().unwrap_or("");
         let optional = line.starts_with("# ") && SETTINGS.iter().any(|s| s.key == name);
-        // The directory file would make other settings unneeded, and there is no proxy yet.
-        text.push_str(if optional && !["users", "proxy"].contains(&name) { &line[2..] } else { line });
+        // The directory file would make other settings unneeded.
+        text.push_str(if optional && name != "users" { &line[2..] } else { line });
         text.push('\n');
     }
     text
@@ -67,6 +67,9 @@ fn the_example_with_every_setting_is_read_without_a_mistake() {
     let config = parse(&full(), &folder.0).unwrap();
     assert_eq!(config.imp[0].nodes, ["imp1.corp.example:7400"]);
     assert_eq!(config.imp[0].axl.as_ref().unwrap().url, "https://imp1.corp.example:8443/axl/");
+    let proxy = config.webex.proxy.unwrap();
+    assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.corp.example", 3128));
+    assert_eq!(proxy.credentials.unwrap().0, "connector");
     assert_eq!(config.store.retention, Duration::from_secs(30 * 86_400));
 }
 
@@ -114,6 +117,20 @@ fn each_mistake_names_its_line_and_what_is_expected() {
             "machine_token_file =",
             "# machine_token_file =",
             "webex.machine_token_file: is needed with token_source",
+        ),
+        ("proxy = \"http", "proxy = \"https", "webex.proxy: expected an address that begins with http://"),
+        ("proxy = \"http://", "proxy = \"http://me:secret@", "webex.proxy: expected http://HOST:PORT"),
+        (
+            "proxy = \"http://proxy.corp.example:3128",
+            "proxy = \"http://proxy/x",
+            "webex.proxy: expected http://HOST:PORT",
+        ),
+        ("proxy_user = \"conn", "proxy_user = \"a:conn", "webex.proxy_user: expected a name without a colon"),
+        ("proxy_user =", "# proxy_user =", "webex.proxy_user: is needed with proxy_password_file"),
+        (
+            "proxy_password_file =",
+            "# proxy_password_file =",
+            "webex.proxy_password_file: is needed with proxy_user",
         ),
         (
             "deliver_to_pending = false",

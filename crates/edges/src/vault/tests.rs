@@ -256,6 +256,7 @@ impl World {
                 machine: AccessToken::try_from(String::from("machine")).unwrap(),
             },
             tls: Arc::new(tls),
+            proxy: None,
             connections_per_host: 4,
             scale: Scale(1),
         };

@@ -12,7 +12,7 @@ use router::inbound::Cause;
 use tokio::time::Instant;
 use webex_api::auth::{AccessToken, Secret};
 use webex_api::catalog::{self, Catalog, Service};
-use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig, MercuryConfig};
+use webex_api::client::{BoxIo, Caller, Dial, Http, HttpConfig, MercuryConfig, ProxyDial};
 use webex_api::endpoint::{Destination, Endpoint};
 use webex_api::{ApiError, ConversationId, Fate, IdError, OrgId, Random, Timestamp, Url};
 
@@ -32,10 +32,23 @@ pub struct CloudConfig {
     pub tokens: TokenConfig,
     /// For `https` and `wss`, with an explicit crypto provider.
     pub tls: Arc<rustls::ClientConfig>,
+    /// What all connections to it go through; `None`: they are made directly.
+    pub proxy: Option<Proxy>,
     /// Connections to one host at once.
     pub connections_per_host: usize,
     /// Of the time-outs.
     pub scale: Scale,
+}
+
+/// An HTTP proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Its name, or IP address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// User and password, where it wants them.
+    pub credentials: Option<(String, Secret)>,
 }
 
 /// The cloud, as a client sees it; cheap to clone.
@@ -161,6 +174,16 @@ impl Dial for Dialler {
     }
 }
 
+/// The way to the cloud: through the proxy, where there is one.
+fn way(dial: Arc<dyn Dial>, proxy: Option<&Proxy>) -> Arc<dyn Dial> {
+    let Some(Proxy { host, port, credentials }) = proxy else { return dial };
+    let way = ProxyDial::new(host.clone(), *port, dial);
+    Arc::new(match credentials {
+        Some((user, password)) => way.with_credentials(user, password),
+        None => way,
+    })
+}
+
 /// A client over the connector's own dialler.
 ///
 /// # Errors
@@ -201,8 +224,9 @@ impl Cloud {
         http.timeout = config.scale.of(TIMEOUT);
         http.connections_per_host = config.connections_per_host;
         http.user_agent = "hybrid-message-connector".to_owned();
-        let http = http_client(http, Arc::clone(&dial), generator)?;
-        let dial: Arc<dyn Dial> = Arc::new(Dialler(dial));
+        let dial = way(Arc::new(Dialler(dial)), config.proxy.as_ref());
+        http.dial = Arc::clone(&dial);
+        let http = Http::new(http, &mut random(generator))?;
         let tokens = Tokens::new(config.tokens.clone(), clock, generator.clone(), config.scale);
         let shared = Shared {
             config,

@@ -47,7 +47,7 @@ use webex_api::client::MercuryConfig;
 use webex_api::device::Device;
 use webex_api::mercury::Backoff;
 
-pub use http::{Cloud, CloudConfig, CloudError, http_client};
+pub use http::{Cloud, CloudConfig, CloudError, Proxy, http_client};
 pub use keys::{Keys, NewConversation};
 pub use people::{
     Account, Jids, JidsError, PeopleConfig, PeopleError, ResourceGroups, Source, read_organization,

@@ -5,8 +5,10 @@ mod dial;
 mod files;
 mod http;
 mod mercury;
+mod proxy;
 
 pub use self::dial::{BoxFuture, BoxIo, Dial, Io, TcpDial};
 pub use self::files::Download;
 pub use self::http::{Answer, Caller, Http, HttpConfig};
 pub use self::mercury::{MercuryConfig, MercuryError, MercurySocket};
+pub use self::proxy::{ProxyDial, ProxyError};

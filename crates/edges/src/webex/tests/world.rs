@@ -229,6 +229,7 @@ impl Sky {
             organization: organization(),
             tokens,
             tls: Arc::new(tls),
+            proxy: None,
             connections_per_host: 8,
             scale: Scale(1),
         };
