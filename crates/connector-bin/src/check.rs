@@ -37,7 +37,7 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     let people = probe::people(&parts.cloud, &parts.people(&config)?).await;
     let jids = people.as_ref().map(|(_, jids)| jids.clone()).unwrap_or_default();
     tell("people", people.map(|(found, _)| found));
-    for cluster in &wiring::jabber_config(&config, &parts.tls)?.clusters {
+    for cluster in &parts.jabber_config(&config)?.clusters {
         let served = |jid: &BareJid| cluster.domains.iter().any(|domain| domain == jid.domain().as_str());
         let jid = jids.iter().filter_map(|jid| BareJid::new(jid.as_str()).ok()).find(served);
         for (node, outcome) in

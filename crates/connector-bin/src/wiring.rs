@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings, Watch};
-use connector_edges::jabber::{self, JabberEdge, Means};
+use connector_edges::jabber::{self, JabberEdge, Means, OneTime};
 use connector_edges::probe::causes;
 use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use webex_api::auth::{self, AccessToken};
 use webex_api::client::HttpConfig;
 
-use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, TokenSource};
+use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, LinkTokens, TokenSource};
 use crate::tls;
 
 /// How many inputs wait to be read, and again to be committed, before links are left unread.
@@ -151,6 +151,76 @@ impl Parts {
         AxlJids::new(publishers, http, Scale(config.time_scale)).map_err(|e| e.to_string())
     }
 
+    /// The settings of the Jabber edge.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, and why.
+    pub(crate) fn jabber_config(&self, config: &Config) -> Result<jabber::Config, String> {
+        let from_file = config.directory.users.is_some();
+        let clusters: Result<Vec<_>, String> =
+            config.imp.iter().map(|imp| self.cluster(imp, from_file)).collect();
+        Ok(jabber::Config {
+            node: config.deployment.node.as_str().into(),
+            utc_offset: config.organization.timezone,
+            sessions_per_second: config.limits.sessions_per_second,
+            clusters: clusters?,
+        })
+    }
+
+    fn cluster(&self, imp: &Imp, from_file: bool) -> Result<jabber::Cluster, String> {
+        let nodes: Result<Vec<_>, String> = imp
+            .nodes
+            .iter()
+            .map(|node| {
+                let address = node.split_once('=').map_or(node.as_str(), |(_, address)| address);
+                let (host, port) =
+                    address.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
+                let port = port.parse().map_err(|_| format!("imp.nodes: {node}: `{port}` is no port"))?;
+                Ok((host.to_owned(), port))
+            })
+            .collect();
+        let secret = imp.secret.reveal();
+        let access = match imp.link {
+            LinkKind::Trusted => jabber::Access::Trusted {
+                component: imp.component.clone().unwrap_or_default(),
+                secret: secret.into(),
+                framing: match imp.protocol {
+                    LinkProtocol::Component => jabber::Framing::Component,
+                    LinkProtocol::Jabberd2 => jabber::Framing::Jabberd2,
+                },
+            },
+            LinkKind::Service => {
+                let account = imp.service_jid.clone().unwrap_or_default().to_lowercase();
+                jabber::Access::Service { account, password: secret.into() }
+            }
+            LinkKind::Token => match imp.tokens {
+                LinkTokens::Signed => jabber::Access::Token { key: secret.into() },
+                LinkTokens::OneTime => {
+                    let http = HttpConfig::new(tls::of_cluster(imp, &self.tls)?);
+                    let Ground { dial, generator, .. } = &self.ground;
+                    let http =
+                        webex::http_client(http, Arc::clone(dial), generator).map_err(|e| e.to_string())?;
+                    let address = imp.login_url.parse().map_err(|e| format!("imp.login_url: {e}"))?;
+                    let user = imp.service_jid.clone().unwrap_or_default();
+                    jabber::Access::OneTime(OneTime::new(address, user, secret.into(), http))
+                }
+            },
+        };
+        let domains = imp.domains.iter().map(|domain| domain.to_lowercase()).collect();
+        // With one node there is nothing to choose, whatever the cluster calls it.
+        let names = match &imp.nodes[..] {
+            [_] => Vec::new(),
+            nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node_name(node)).collect(),
+            _ => Vec::new(),
+        };
+        let encryption = match imp.tls {
+            LinkTls::Off => jabber::Encryption::Off,
+            LinkTls::Required => jabber::Encryption::Usual(tls::of_cluster(imp, &self.tls)?),
+            LinkTls::Direct => jabber::Encryption::Direct(tls::of_cluster(imp, &self.tls)?),
+        };
+        Ok(jabber::Cluster { domains, nodes: nodes?, names, access, encryption })
+    }
+
     /// Reads the storage, starts the hub and the edges, and joins them; nothing has been said to anybody when this
     /// fails.
     ///
@@ -164,7 +234,8 @@ impl Parts {
     ) -> Result<Wired, String> {
         let people = self.people(config)?;
         let publishers = Arc::new(self.publishers(config)?);
-        let Self { cloud, tls, times, ground: Ground { dial, clock, generator, watch } } = self;
+        let jabber_config = self.jabber_config(config)?;
+        let Self { cloud, times, ground: Ground { dial, clock, generator, watch }, .. } = self;
         let settings = Settings {
             router: router::Config {
                 tagger: tagger(config),
@@ -182,7 +253,6 @@ impl Parts {
         };
         let bot = config.webex.bot_token.as_ref().map(|bot| access_token("webex.bot_token_file", bot));
         let bot = bot.transpose()?;
-        let jabber_config = jabber_config(config, &tls)?;
         let trust = trust(config)?;
         let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
         let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| causes(&e))?;
@@ -338,64 +408,6 @@ pub(crate) fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String
         rows.push((JabberId::new(jid.to_string().to_lowercase()), mail.to_lowercase(), enabled));
     }
     Ok(rows)
-}
-
-/// The settings of the Jabber edge.
-pub(crate) fn jabber_config(
-    config: &Config,
-    tls: &Arc<rustls::ClientConfig>,
-) -> Result<jabber::Config, String> {
-    let clusters: Result<Vec<_>, String> =
-        config.imp.iter().map(|imp| cluster(imp, tls, config.directory.users.is_some())).collect();
-    Ok(jabber::Config {
-        node: config.deployment.node.as_str().into(),
-        utc_offset: config.organization.timezone,
-        sessions_per_second: config.limits.sessions_per_second,
-        clusters: clusters?,
-    })
-}
-
-fn cluster(imp: &Imp, tls: &Arc<rustls::ClientConfig>, from_file: bool) -> Result<jabber::Cluster, String> {
-    let nodes: Result<Vec<_>, String> = imp
-        .nodes
-        .iter()
-        .map(|node| {
-            let address = node.split_once('=').map_or(node.as_str(), |(_, address)| address);
-            let (host, port) =
-                address.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
-            let port = port.parse().map_err(|_| format!("imp.nodes: {node}: `{port}` is no port"))?;
-            Ok((host.to_owned(), port))
-        })
-        .collect();
-    let secret = imp.secret.reveal();
-    let access = match imp.link {
-        LinkKind::Trusted => jabber::Access::Trusted {
-            component: imp.component.clone().unwrap_or_default(),
-            secret: secret.into(),
-            framing: match imp.protocol {
-                LinkProtocol::Component => jabber::Framing::Component,
-                LinkProtocol::Jabberd2 => jabber::Framing::Jabberd2,
-            },
-        },
-        LinkKind::Service => {
-            let account = imp.service_jid.clone().unwrap_or_default().to_lowercase();
-            jabber::Access::Service { account, password: secret.into() }
-        }
-        LinkKind::Token => jabber::Access::Token { key: secret.into() },
-    };
-    let domains = imp.domains.iter().map(|domain| domain.to_lowercase()).collect();
-    // With one node there is nothing to choose, whatever the cluster calls it.
-    let names = match &imp.nodes[..] {
-        [_] => Vec::new(),
-        nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node_name(node)).collect(),
-        _ => Vec::new(),
-    };
-    let encryption = match imp.tls {
-        LinkTls::Off => jabber::Encryption::Off,
-        LinkTls::Required => jabber::Encryption::Usual(tls::of_cluster(imp, tls)?),
-        LinkTls::Direct => jabber::Encryption::Direct(tls::of_cluster(imp, tls)?),
-    };
-    Ok(jabber::Cluster { domains, nodes: nodes?, names, access, encryption })
 }
 
 /// What the cluster calls a node of `imp.nodes`.

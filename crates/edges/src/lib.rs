@@ -8,6 +8,7 @@ pub mod jabber;
 pub mod port;
 pub mod probe;
 pub mod seam;
+mod soap;
 pub mod topology;
 pub mod vault;
 pub mod webex;

@@ -9,16 +9,15 @@ use axl_client::nodes::{Node, State};
 use axl_client::redundancy::Group;
 use axl_client::users::{self, Home, Pages};
 use axl_client::{AxlError, Client, Fate, Request, Row, Session, Version};
-use bytes::Bytes;
 use router::ids::JabberId;
 use tokio::sync::watch;
 use webex_api::client::{BoxFuture, Http};
-use webex_api::endpoint::{Context, Destination, Endpoint};
 use webex_api::{ApiError, Url};
 
 use crate::jabber::{NodeStanding, Standing};
 use crate::probe::causes;
 use crate::seam::Scale;
+use crate::soap::Call;
 use crate::webex::{Account, Jids, JidsError};
 
 /// Rows asked for at a time, until the publisher wants fewer.
@@ -309,28 +308,6 @@ enum AxlFailure {
     Axl(#[source] AxlError),
     #[error("the publisher cannot be reached")]
     Http(#[source] ApiError),
-}
-
-/// An AXL request as the HTTP client takes it: written and read by `axl-client`.
-struct Call {
-    request: http::Request<Bytes>,
-    address: Url,
-}
-
-impl Endpoint for Call {
-    type Response = http::Response<Bytes>;
-
-    fn destination(&self) -> Destination<'_> {
-        Destination::Address(&self.address)
-    }
-
-    fn into_http(self, _: &Context<'_>) -> Result<http::Request<Bytes>, ApiError> {
-        Ok(self.request)
-    }
-
-    fn from_http(response: http::Response<Bytes>) -> Result<Self::Response, ApiError> {
-        Ok(response)
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     fault::Faults,
     generator::Generator,
     idle::Idle,
-    imp::nodes::Nodes,
+    imp::{epas::Logins, nodes::Nodes},
     net::Network,
     options::Options,
     people::{People, Puppets, roster},
@@ -22,12 +22,10 @@ pub const TRUSTED_NAME: &str = "connector.lab.example";
 pub const SECOND_TRUSTED_NAME: &str = "second.lab.example";
 /// The secret of the trusted link.
 pub const TRUSTED_SECRET: &str = "lab-trusted-secret";
-/// The service account of link B.
+/// The service account of link B, which is the application user of link C.
 pub const SERVICE_JID: &str = "connector-service@lab.example";
 /// Its password.
 pub const SERVICE_PASSWORD: &str = "lab-service-secret";
-/// What signs users' tokens on link C.
-pub const TOKEN_KEY: &str = "lab-token-key";
 /// The AXL account.
 pub const AXL_USER: &str = "lab-axl";
 /// Its password.
@@ -52,6 +50,8 @@ pub struct Ctx {
     pub idle: Idle,
     /// The nodes of IM and Presence.
     pub nodes: Nodes,
+    /// The sessions of its login service.
+    pub logins: Logins,
     /// What clients saw.
     pub seen: Seen,
     /// Who is who.
@@ -75,6 +75,7 @@ impl Ctx {
             faults: Faults::new(options.kind),
             idle: Idle::default(),
             nodes: Nodes::new(options.imp_nodes),
+            logins: Logins::default(),
             seen: Seen::new(clock.clone()),
             people: People::new(roster(options.users, start)),
             puppets: Puppets::default(),

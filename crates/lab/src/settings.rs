@@ -67,7 +67,7 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     let (link, node, imp_secret) = match options.link {
         Link::A => ("a", &endpoints.xmpp_trusted, endpoints.trusted_secret.as_str()),
         Link::B => ("b", &endpoints.xmpp_client, endpoints.service_password.as_str()),
-        Link::C => ("c", &endpoints.xmpp_client, crate::ctx::TOKEN_KEY),
+        Link::C => ("c", &endpoints.xmpp_client, endpoints.service_password.as_str()),
     };
     secret("imp.secret", imp_secret)?;
     let nodes: Vec<String> = match options.link {
@@ -126,7 +126,10 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     match options.link {
         Link::A => imp.push(("component", quoted(&endpoints.trusted_name))),
         Link::B => imp.push(("service_jid", quoted(&endpoints.service_jid))),
-        Link::C => {}
+        Link::C => {
+            imp.push(("service_jid", quoted(&endpoints.service_jid)));
+            imp.push(("login_url", quoted(&format!("{scheme}://{}/EPASSoap/service/v80", endpoints.axl))));
+        }
     }
     table("[[imp]]", &imp);
     // So that a person who is changed behind the connector's back is seen changed within a scene.

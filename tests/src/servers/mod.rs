@@ -133,6 +133,7 @@ impl Server {
                 "nodes" => format!("nodes = [\"127.0.0.1:{port}\"]"),
                 "component" => format!("component = \"{}\"", self.link_name()),
                 "service_jid" => format!("service_jid = \"{SERVICE}\""),
+                "login_url" => "tokens = \"signed\"".to_owned(),
                 "link" if self.kind == Kind::Jabberd2 => format!("{line}\nprotocol = \"jabberd2\""),
                 _ => line.to_owned(),
             };

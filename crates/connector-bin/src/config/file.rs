@@ -8,8 +8,8 @@ use connector_edges::webex_api::Url;
 
 use super::reader::{At, Mistake, Reader};
 use super::{
-    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, Organization, Presence,
-    Proxy, Secret, Store, TokenSource, Webex,
+    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, LinkTokens,
+    Organization, Presence, Proxy, Secret, Store, TokenSource, Webex,
 };
 use crate::plan::deployment::{Host, Size};
 
@@ -235,6 +235,15 @@ impl<'a> File<'a> {
         if link == Some(LinkKind::Service) && service_jid.is_none() {
             self.reader.wrong(at, "service_jid", "is needed with link = \"b\"");
         }
+        let tokens = self.reader.choice(
+            at,
+            "tokens",
+            &[("one-time", LinkTokens::OneTime), ("signed", LinkTokens::Signed)],
+        );
+        if (link, tokens) == (Some(LinkKind::Token), Some(LinkTokens::OneTime)) && service_jid.is_none() {
+            self.reader.wrong(at, "service_jid", "is needed with link = \"c\" and tokens = \"one-time\"");
+        }
+        let login_url = self.url(at, "login_url", &["https", "http"]);
         let secret = self.secret(at, "secret_file");
         let protocol = self.reader.choice(
             at,
@@ -284,19 +293,15 @@ impl<'a> File<'a> {
         }
         let publisher = publisher?;
         let host = publisher.rsplit_once(':').map_or(publisher.as_str(), |(host, _)| host).to_owned();
+        let port = if publisher.contains(':') { "" } else { ":8443" };
+        let usual = |path: &str| format!("https://{publisher}{port}{path}");
         let axl = match (axl_user, axl_password) {
             (Some(user), Some(password)) => {
-                let url = axl_url.unwrap_or_else(|| {
-                    if publisher.contains(':') {
-                        format!("https://{publisher}/axl/")
-                    } else {
-                        format!("https://{publisher}:8443/axl/")
-                    }
-                });
-                Some(Axl { url, user, password })
+                Some(Axl { url: axl_url.unwrap_or_else(|| usual("/axl/")), user, password })
             }
             _ => None,
         };
+        let login_url = login_url.unwrap_or_else(|| usual("/EPASSoap/service/v80"));
         let port = if link? == LinkKind::Trusted { 7400 } else { 5222 };
         let mut nodes = nodes?;
         if nodes.is_empty() {
@@ -316,6 +321,8 @@ impl<'a> File<'a> {
             service_jid,
             secret: secret?,
             protocol: protocol?,
+            tokens: tokens?,
+            login_url,
             tls: tls?,
             ca_file,
             certificate,
@@ -426,6 +433,9 @@ impl<'a> File<'a> {
                 && !host_of_url(&axl.url).is_some_and(is_loopback)
             {
                 self.reader.wrong(at, "axl_url", "plain http is refused off loopback: use https");
+            }
+            if imp.login_url.starts_with("http:") && !host_of_url(&imp.login_url).is_some_and(is_loopback) {
+                self.reader.wrong(at, "login_url", "plain http is refused off loopback: use https");
             }
         }
         let nodes_on_loopback = config.imp.iter().flat_map(|imp| &imp.nodes).all(|node| {

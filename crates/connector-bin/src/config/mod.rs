@@ -91,6 +91,9 @@ pub(crate) struct Imp {
     pub(crate) service_jid: Option<String>,
     pub(crate) secret: Secret,
     pub(crate) protocol: LinkProtocol,
+    pub(crate) tokens: LinkTokens,
+    /// Where one-time passwords are asked for.
+    pub(crate) login_url: String,
     pub(crate) tls: LinkTls,
     pub(crate) ca_file: Option<PathBuf>,
     /// Certificate chain and key that we show to the nodes.
@@ -111,6 +114,13 @@ pub(crate) enum LinkKind {
 pub(crate) enum LinkProtocol {
     Component,
     Jabberd2,
+}
+
+/// Where the tokens of link c come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkTokens {
+    OneTime,
+    Signed,
 }
 
 /// How streams to IM and Presence are encrypted.

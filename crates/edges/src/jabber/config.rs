@@ -9,6 +9,7 @@ use xmpp_core::Secret;
 
 use super::LinkKey;
 use super::nodes::News;
+use super::one_time::OneTime;
 use crate::seam::{Clock, Dial, Generator, Scale};
 
 /// The settings of the Jabber edge.
@@ -73,12 +74,14 @@ pub enum Access {
         /// Its password.
         password: Secret,
     },
-    /// Each on a client stream, opened with a token that is made for the user: a JSON Web Token signed with
+    /// Each on a client stream, opened with a token that we make for the user: a JSON Web Token signed with
     /// a shared key (RFC 7519, HS256).
     Token {
         /// The key.
         key: Secret,
     },
+    /// Each on a client stream, opened with a one-time password that IM and Presence makes for the user.
+    OneTime(OneTime),
 }
 
 /// What the stream of a trusted link is. The sessions on it are controlled in the same way.

@@ -19,6 +19,7 @@ use xmpp_core::tokio::{
 use xmpp_core::{BareJid, Entropy, Secret};
 
 use super::config::{Access, Cluster, Encryption, Framing, Shared};
+use super::one_time::NoPassword;
 use crate::probe::causes;
 
 /// After so long without having written a stream is asked for a sign of life.
@@ -120,6 +121,9 @@ async fn negotiate(
                     Credentials::Service { username: username.to_owned(), password: password.clone() }
                 }
                 Access::Token { key } => Credentials::Token(token(jid, key, shared.clock.now())),
+                Access::OneTime(passwords) => {
+                    Credentials::Token(passwords.password(jid).await.map_err(no_password)?)
+                }
                 Access::Trusted { .. } => return Err(misuse()),
             };
             let mut config = c2s::Config::new(jid.clone(), credentials, entropy(shared));
@@ -139,6 +143,16 @@ async fn negotiate(
 /// A link is made for its cluster's access, so this is only said if that is broken.
 fn misuse() -> ConnectError {
     ConnectError::Io(io::Error::new(io::ErrorKind::InvalidInput, "the access does not fit the link"))
+}
+
+/// A login that cannot be tried has failed like one that was: refused, or at the network.
+fn no_password(error: NoPassword) -> ConnectError {
+    match error {
+        NoPassword::Refused(_) => {
+            NegotiationError::Refused { condition: error.to_string(), text: None }.into()
+        }
+        NoPassword::Http(_) | NoPassword::Answer(_) => ConnectError::Io(io::Error::other(error)),
+    }
 }
 
 async fn encrypt(tls: &Arc<rustls::ClientConfig>, host: &str, io: BoxIo) -> Result<BoxIo, ConnectError> {

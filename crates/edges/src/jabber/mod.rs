@@ -20,6 +20,7 @@ mod kept;
 mod link;
 mod nodes;
 mod ns;
+mod one_time;
 mod opener;
 mod outgoing;
 mod pool;
@@ -47,6 +48,7 @@ use xmpp_core::{BareJid, FullJid};
 pub use config::{Access, Cluster, Config, Encryption, Framing};
 pub use kept::Kept;
 pub use nodes::{NodeStanding, Standing};
+pub use one_time::OneTime;
 pub use opener::{Cleartext, OpenError, Opener, Opening};
 pub use trial::{Capabilities, TrialError, measure};
 

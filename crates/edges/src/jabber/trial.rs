@@ -93,7 +93,7 @@ pub async fn measure(
 ) -> Result<Capabilities, TrialError> {
     let trusted = match &cluster.access {
         Access::Trusted { component, .. } => Some(Control::new(component.clone())),
-        Access::Service { .. } | Access::Token { .. } => None,
+        Access::Service { .. } | Access::Token { .. } | Access::OneTime(_) => None,
     };
     let scale = Scale(1);
     let config = Config { node: NODE.into(), utc_offset: 0, sessions_per_second: 1, clusters: vec![cluster] };

@@ -39,7 +39,13 @@ pub(crate) async fn serve(ctx: Arc<Ctx>, listener: Listener, tls: Option<Arc<rus
     let shared = Arc::clone(&ctx);
     let answer = move |call: Call| {
         let ctx = Arc::clone(&shared);
-        async move { answer(&ctx, &call) }
+        async move {
+            // The login service is behind the same port.
+            match call.segments()[..] {
+                ["EPASSoap", "service", "v80"] => super::epas::answer(&ctx, &call),
+                _ => answer(&ctx, &call),
+            }
+        }
     };
     serve_http(ctx, listener, tls.map(tokio_rustls::TlsAcceptor::from), answer).await;
 }

@@ -107,6 +107,9 @@ pub(crate) const KINDS: &[Kind] = &[
         "imp-link-noise",
         "The server asks a question of its own on the trusted link before it starts the first session.",
     ),
+    kind("epas-unavailable", "Answers a request to the login service with 503."),
+    kind("epas-forgets", "All sessions of the login service are over."),
+    kind("epas-refuses", "The login service does not log a user in for the application user."),
     kind("axl-unauthorized", "Answers a request to AXL with 401."),
     kind("axl-forbidden", "Answers a request to AXL with 403."),
     kind(

@@ -1,4 +1,4 @@
-//! The IM and Presence stand-in: client streams, the trusted link with session control, and AXL.
+//! The IM and Presence stand-in: client streams, the trusted link with session control, AXL, and the login service.
 //!
 //! What it imitates: resources and the routing between them, copies of messages (XEP-0280), a store for users who are not
 //! there that every resource is given, presence composed into one state per user, stream management (XEP-0198) on both
@@ -14,6 +14,7 @@ mod accounts;
 pub mod axl;
 mod control;
 mod doors;
+pub mod epas;
 mod faults;
 mod messages;
 pub mod nodes;
@@ -43,7 +44,7 @@ pub struct Listeners {
     pub client: Listener,
     /// The trusted link of each node.
     pub trusted: Vec<Listener>,
-    /// The AXL service.
+    /// The AXL service, and the login service.
     pub axl: Listener,
 }
 
