@@ -62,53 +62,6 @@ fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
 }
 
 #[test]
-fn check_tries_every_connection_and_names_what_is_wrong() {
-    let scratch = Scratch::new("check");
-    let lab = stand_ins(&scratch);
-    let good = lab.endpoint("connector_config").to_owned();
-    let out = connector(&["check", "--config", &good]);
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{said}");
-    for line in [
-        "ok      status address",
-        "ok      store",
-        "ok      cloud",
-        "ok      people: 7 people, 4 of them enabled",
-    ] {
-        assert!(said.contains(line), "`{line}` is not in:\n{said}");
-    }
-    assert!(said.contains("acknowledges (XEP-0198)"), "{said}");
-
-    let settings = fs::read_to_string(&good).expect("the lab's settings can be read");
-    let folder = std::path::Path::new(&good).parent().expect("a file lies in a folder");
-    // (what is spoilt: a secret's file and its content; what the check says)
-    let rows = [
-        ("imp.secret", "wrong", "FAILED  node"),
-        ("axl.password", "wrong", "FAILED  people: JIDs cannot be read"),
-        ("admin.token", "wrong", "FAILED  people: people of the cloud cannot be read"),
-    ];
-    for (file, content, expected) in rows {
-        let path = folder.join(file);
-        let before = fs::read_to_string(&path).expect("the lab wrote its secrets");
-        fs::write(&path, content).expect("the state folder can be written");
-        let out = connector(&["check", "--config", &good]);
-        fs::write(&path, before).expect("the state folder can be written");
-        let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert!(!out.status.success(), "{file}: {said}");
-        assert!(said.contains(expected), "{file}: `{expected}` is not in:\n{said}");
-        assert!(said.contains("ok      cloud"), "{file}: the rest is still tried:\n{said}");
-    }
-
-    let bad = folder.join("bad.toml");
-    let text = settings.replace("link = \"a\"", "link = \"d\"").replace("[status]", "[statue]");
-    fs::write(&bad, text).expect("the state folder can be written");
-    let out = connector(&["check", "--config", &bad.to_string_lossy()]);
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(said.contains("imp.link: expected one of \"a\", \"b\", \"c\""), "{said}");
-    assert!(said.contains("statue: no such table"), "all mistakes are told at once: {said}");
-}
-
-#[test]
 fn a_second_connector_on_the_same_store_is_refused() {
     let scratch = Scratch::new("second");
     let lab = stand_ins(&scratch);

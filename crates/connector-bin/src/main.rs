@@ -42,7 +42,7 @@ enum Command {
         #[arg(long)]
         sign_out: bool,
     },
-    /// Find every mistake in the settings file, then try each connection.
+    /// Find every mistake in the settings file, then try each connection; nothing is written.
     Check(Settings),
     /// Say what the product's limits make of a deployment: how many connectors it needs, what is too much, and who
     /// lacks a licence.

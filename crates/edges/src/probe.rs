@@ -19,6 +19,28 @@ pub async fn cloud(cloud: &Cloud) -> Result<String, String> {
     Ok(format!("conversations are at {base}"))
 }
 
+/// Farther than this the clock of this host and the cloud's must not be apart, in milliseconds.
+const APART: u64 = 60_000;
+
+/// Compares the clock of this host with the cloud's, as of the latest answer.
+///
+/// # Errors
+/// They are more than a minute apart, or the cloud did not say its time.
+pub fn clock(cloud: &Cloud) -> Result<String, String> {
+    let offset = cloud.clock_offset().ok_or("the cloud has not told its time")?;
+    let told = match (offset.unsigned_abs().div_ceil(1_000), offset > 0) {
+        // The cloud tells its time in whole seconds, and the answer was on its way.
+        (0..=2, _) => "within two seconds of the cloud's".to_owned(),
+        (seconds, true) => format!("{seconds} s behind the cloud's"),
+        (seconds, false) => format!("{seconds} s ahead of the cloud's"),
+    };
+    if offset.unsigned_abs() > APART {
+        Err(format!("{told}: have it set by a time server"))
+    } else {
+        Ok(told)
+    }
+}
+
 /// Reads people once, as the connector would; also gives the JIDs of those who are enabled.
 ///
 /// # Errors

@@ -1,13 +1,14 @@
-//! Looking at a store without having it: nothing is locked for long, changed or brought up to date.
+//! Looking at a store without having it: nothing is locked for long, changed, left beside it or brought up to date.
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::OpenError;
 use crate::schema::{APPLICATION_ID, FORMAT_VERSION};
 use crate::seal::{Place, Sealer, StoreKey};
-use crate::sqlite::{kept_of, key_fits_as_it_is};
+use crate::sqlite::{LOOKS, kept_of, key_fits_as_it_is};
 
 /// A kept value behind its name.
 pub type Kept = (Box<str>, Box<[u8]>);
@@ -24,7 +25,8 @@ impl Look {
     /// Looks at the store at `path`; `None` if there is none yet.
     ///
     /// # Errors
-    /// As [`Store::open`](crate::Store::open). [`OpenError::Locked`] means that a connector runs with it.
+    /// As [`Store::open`](crate::Store::open). [`OpenError::Locked`] means that a connector runs with it: another look is
+    /// waited for.
     pub fn at(path: &Path, key: &StoreKey) -> Result<Option<Self>, OpenError> {
         let sqlite = |error| OpenError::from_sqlite(path, error);
         match std::fs::metadata(path) {
@@ -33,7 +35,7 @@ impl Look {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(OpenError::Io { path: path.to_path_buf(), source }),
         }
-        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+        let db = connect(path).map_err(sqlite)?;
         let number = |name| db.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).map_err(sqlite);
         if number("application_id")? != APPLICATION_ID.cast_unsigned() {
             return Err(OpenError::Foreign { path: path.to_path_buf() });
@@ -69,6 +71,20 @@ impl Look {
         };
         rows.into_iter().map(open).collect()
     }
+}
+
+/// For itself, since SQLite otherwise leaves shared memory for others beside the file.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    // Another who looks has it for a moment.
+    db.busy_timeout(LOOKS)?;
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // A log that a killed process left stays as it is; one that SQLite makes to look at a file without one goes again.
+    let log = path.with_file_name([path.file_name().unwrap_or_default(), "-wal".as_ref()].join("".as_ref()));
+    let left = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, left)?;
+    Ok(db)
 }
 
 impl std::fmt::Debug for Look {

@@ -23,7 +23,7 @@ use crate::seal::{Place, Sealer, StoreKey};
 pub const DEFAULT_FLOOR: u64 = 256 << 20;
 
 /// How long another process may have the file that only looks at it.
-const LOOKS: std::time::Duration = std::time::Duration::from_millis(500);
+pub(crate) const LOOKS: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// More different statements than the store has, so that each is compiled once.
 const STATEMENTS: usize = 64;

@@ -381,6 +381,14 @@ impl Cloud {
         seen.map_or(ours, |seen| seen.cloud.plus(ours.since(seen.ours)))
     }
 
+    /// How far the cloud's clock was ahead of ours at its latest word, in milliseconds, or up to a second and the word's
+    /// way more; negative: behind. `None` before any word.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<i64> {
+        let seen = *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.map(|seen| seen.cloud.since(seen.ours))
+    }
+
     /// Where a conversation is that is known by its bare id alone: in the main cluster, most likely. `None`
     /// while no catalog is at hand.
     pub(super) fn likely_address(&self, id: &ConversationId) -> Option<Url> {
@@ -432,6 +440,9 @@ impl Cloud {
         let sent = self.shared.http.send(asked, &config.discovery, None).await;
         match (sent, known) {
             (Ok(answer), _) => {
+                if let Some(date) = answer.date {
+                    self.heard(date);
+                }
                 let catalog = Arc::new(answer.value);
                 *held = Some((Arc::clone(&catalog), Instant::now() + CATALOG_LIFE));
                 Ok(catalog)
