@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -40,9 +40,9 @@ impl Chance {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Voice {
     /// Whose client, `NAME/jabber` or `NAME/webex`.
-    pub client: &'static str,
+    pub client: String,
     /// To whom.
-    pub to: &'static str,
+    pub to: String,
 }
 
 impl Voice {
@@ -60,20 +60,33 @@ impl Voice {
     }
 }
 
-/// All four clients each of alice and bob, of alice and erin, and of bob and gina: all enabled.
+/// Everybody of three conversations: alice and bob, alice and erin, bob and gina. All are enabled.
 #[must_use]
 pub fn three_conversations() -> Vec<Voice> {
-    let (alice, bob) = (["alice/jabber", "alice/webex"], ["bob/jabber", "bob/webex"]);
-    let (erin, gina) = (["erin/jabber", "erin/webex"], ["gina/jabber", "gina/webex"]);
-    [conversation(alice, bob), conversation(alice, erin), conversation(bob, gina)].concat()
+    [("alice", "bob"), ("alice", "erin"), ("bob", "gina")].map(conversation).concat()
 }
 
-/// All four clients of two people, writing to each other.
+/// Everybody of twenty conversations among twelve enabled people, eight of whom come with `--users 8`. Everybody
+/// is in two at least, alice in four.
 #[must_use]
-pub fn conversation(one: [&'static str; 2], other: [&'static str; 2]) -> Vec<Voice> {
-    let name = |clients: [&'static str; 2]| clients[0].split_once('/').expect("a client is NAME/app").0;
-    let voices = |from: [&'static str; 2], to| from.map(|client| Voice { client, to });
-    voices(one, name(other)).into_iter().chain(voices(other, name(one))).collect()
+pub fn twenty_conversations() -> Vec<Voice> {
+    let added = |n: u32| format!("u{n:05}");
+    let ring = (1..=8).map(|n| (added(n), added(n % 8 + 1)));
+    let across = (1..=4).map(|n| (added(n), added(n + 4)));
+    let named = [("alice", "bob"), ("alice", "erin"), ("alice", "gina"), ("bob", "gina")];
+    let named = named.map(|(one, other)| (one.to_owned(), other.to_owned()));
+    let joining = ["alice", "bob", "erin", "gina"].map(str::to_owned).into_iter().zip((1..).map(added));
+    let all = ring.chain(across).chain(named).chain(joining);
+    all.flat_map(|(one, other)| conversation((&one, &other))).collect()
+}
+
+/// Both clients of each of two people, writing to the other.
+#[must_use]
+pub fn conversation((one, other): (&str, &str)) -> Vec<Voice> {
+    let voice =
+        |name: &str, app: &str, to: &str| Voice { client: format!("{name}/{app}"), to: to.to_owned() };
+    let voices = |name: &str, to: &str| ["jabber", "webex"].map(|app| voice(name, app, to));
+    [voices(one, other), voices(other, one)].concat()
 }
 
 /// People who write until they are told to stop, each client on a thread of its own.
@@ -82,6 +95,9 @@ pub struct Traffic {
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<(Voice, usize)>>,
 }
+
+/// A writer looks so often whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Traffic {
     /// Begins to write through this control interface, each voice with pauses between `pause` milliseconds.
@@ -101,7 +117,10 @@ impl Traffic {
                         let body = json!({"client": voice.client, "to": voice.to, "text": voice.text(said)});
                         post(&url, &body).unwrap_or_else(|e| panic!("{e} (asked: {body})"));
                         said += 1;
-                        std::thread::sleep(chance.millis(pause.0, pause.1));
+                        let next = Instant::now() + chance.millis(pause.0, pause.1);
+                        while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+                            std::thread::sleep(LOOK.min(next.saturating_duration_since(Instant::now())));
+                        }
                     }
                     (voice, said)
                 })

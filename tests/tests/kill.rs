@@ -1,31 +1,33 @@
 //! The connector is killed again and again while people write: nothing is lost, doubled or reordered.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::{
-    Chance, Connector, Dialogue, Lab, Scratch, Traffic, Verdict, carried, crashing_binary, shown,
-    three_conversations,
+    Chance, Connector, Dialogue, Lab, Outcome, Plan, Scratch, World, crashing_binary, played, shown,
 };
 
+/// How many worlds are played at once.
+const AT_ONCE: usize = 3;
+
 #[test]
-fn twenty_kills_lose_double_and_reorder_nothing() {
-    exactly_once("kill", &[], 20);
+fn fifty_kills_lose_double_and_reorder_nothing() {
+    exactly_once("kill", &[], usual_kills(50));
 }
 
 #[test]
 fn nor_do_ten_where_the_stand_ins_are_kind() {
-    exactly_once("kill-kind", &["--kind"], 10);
+    exactly_once("kill-kind", &["--kind"], usual_kills(50) / 5);
 }
 
 #[test]
 fn nor_do_ten_with_a_client_stream_for_each_user() {
-    exactly_once("kill-link-b", &["--link", "b"], 10);
+    exactly_once("kill-link-b", &["--link", "b"], usual_kills(50) / 5);
 }
 
 #[test]
 fn no_answer_is_shown_before_what_its_author_had_seen() {
     let scratch = Scratch::new("kill-answers");
-    let lab = stand_ins(&scratch, &[]);
+    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", &scale().to_string()]);
     let control = lab.endpoint("control");
     let mut connector = Connector::start(&lab);
     connector.wait_up(&lab);
@@ -51,63 +53,71 @@ fn no_answer_is_shown_before_what_its_author_had_seen() {
 /// The tests above can fail: a connector that acknowledges before it commits loses what it is killed with.
 #[test]
 fn acknowledging_before_the_commit_loses() {
-    let program = crashing_binary();
-    let scratch = Scratch::new("kill-early");
-    let lab = stand_ins(&scratch, &[]);
-    let early = [("CONNECTOR_ACKNOWLEDGE_EARLY", "1")];
-    let (verdict, _) = killed(&lab, 10, || Connector::start_as(program, &lab, &early));
-    assert!(!verdict.lost.is_empty(), "{verdict}");
+    let plan = Plan {
+        program: crashing_binary(),
+        env: &[("CONNECTOR_ACKNOWLEDGE_EARLY", "1")],
+        ..Plan::of("kill-early", seed(), scale())
+    };
+    let outcome = killed(&plan, 10);
+    assert!(!outcome.verdict.lost.is_empty(), "{outcome}");
 }
 
+/// So many kills of several worlds, in each of which twenty conversations go on.
 fn exactly_once(name: &str, options: &[&str], kills: usize) {
-    let scratch = Scratch::new(name);
-    let lab = stand_ins(&scratch, options);
-    let (verdict, between) = killed(&lab, kills, || Connector::start(&lab));
-    assert!(verdict.is_clean(), "{verdict}");
-    assert!(between > 20, "only {between} sights were carried between the kills");
+    let mut worlds = AT_ONCE.min(kills.div_ceil(5)).max(1);
+    if scale() < 5 {
+        // Lives are long then, and the machine has little to do.
+        worlds *= 3;
+    }
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let playing: Vec<_> = (0..worlds)
+            .map(|world| {
+                let name = format!("{name}-{world}");
+                let kills = kills / worlds + usize::from(world < kills % worlds);
+                scope.spawn(move || {
+                    let plan = Plan { options, ..Plan::of(&name, seed() + world as u64, scale()) };
+                    let outcome = killed(&plan, kills);
+                    assert!(outcome.verdict.is_clean(), "{name}: {outcome}");
+                    assert!(outcome.between > 20, "{name}: hardly anything was carried between the kills");
+                    outcome
+                })
+            })
+            .collect();
+        playing.into_iter().map(|world| world.join().expect("the world holds")).collect()
+    });
+    let in_flight: usize = outcomes.iter().map(Outcome::in_flight).sum();
+    println!("{name}: {kills} kills in {worlds} worlds, {in_flight} of them with something in hand");
+    assert!(in_flight * 2 >= kills, "only {in_flight} of {kills} kills hit work in flight");
 }
 
-/// The stand-ins, twenty times faster than life.
-fn stand_ins(scratch: &Scratch, options: &[&str]) -> Lab {
-    let always = ["--stand-ins", "--time-scale", "20"];
-    Lab::start(scratch.path(), &[&always, options].concat())
+/// The connector dies so many times, at random moments.
+fn killed(plan: &Plan<'_>, kills: usize) -> Outcome {
+    played(plan, |world: &mut World<'_>| {
+        let mut chance = Chance::new(plan.seed);
+        // Three seconds at the usual scale, a minute at that of life.
+        let longest = (60_000 / u64::from(plan.scale)).max(3_000);
+        for _ in 0..kills {
+            world.kill_after(chance.millis(100, longest));
+            world.start_again();
+        }
+    })
 }
 
 /// A fixed seed, unless one is given: `KILL_SEED=7 cargo test -p tests --test kill`.
 fn seed() -> u64 {
-    std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+    asked("KILL_SEED").unwrap_or(1)
 }
 
-/// Three conversations go on while the connector dies so many times; what came of it, and how much was
-/// carried before the last death.
-fn killed(lab: &Lab, kills: usize, start: impl Fn() -> Connector) -> (Verdict, usize) {
-    let seed = seed();
-    let mut chance = Chance::new(seed);
-    let voices = three_conversations();
-    let mut connector = start();
-    connector.wait_up(lab);
-    let began = Instant::now();
-    let traffic = Traffic::start(lab.endpoint("control"), &voices, (40, 400), seed);
-    let mut lives = Vec::new();
-    for _ in 0..kills {
-        let life = chance.millis(100, 3_000);
-        std::thread::sleep(life);
-        assert!(!connector.has_ended(), "the connector has ended by itself");
-        connector.kill();
-        lives.push(life.as_millis());
-        connector = start();
-    }
-    let between = carried(lab.endpoint("control"), &voices);
-    std::thread::sleep(Duration::from_secs(1));
-    let said = traffic.stop();
-    let silent = Instant::now();
-    assert!(lab.wait_idle(Duration::from_secs(180)), "it does not come to rest");
-    let verdict = Verdict::of(lab.endpoint("control"), &said);
-    println!(
-        "{kills} kills after {lives:?} ms (seed {seed}), {:.1} s of traffic, {between} sights carried until then, \
-         at rest {:.1} s later: {verdict}",
-        (silent - began).as_secs_f32(),
-        silent.elapsed().as_secs_f32(),
-    );
-    (verdict, between)
+/// So many kills, unless another number is given: `KILLS=500`.
+fn usual_kills(usual: usize) -> usize {
+    asked("KILLS").map_or(usual, |kills| usize::try_from(kills).unwrap_or(usual))
+}
+
+/// Twenty times faster than life, unless another scale is given: `KILL_SCALE=1`.
+fn scale() -> u32 {
+    asked("KILL_SCALE").map_or(20, |scale| u32::try_from(scale).unwrap_or(20))
+}
+
+fn asked(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }

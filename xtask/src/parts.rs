@@ -257,17 +257,20 @@ fn examples() -> Result<(), String> {
     scenes(&["examples"])
 }
 
-/// Killed at random moments, and at every named step of the walks.
+/// Killed at random moments, and at every named step of the walks. Each test plays several worlds at once.
 fn kill() -> Result<(), String> {
-    scenes(&["kill", "crash"])
+    cargo(&[KILL, &["--test", "crash", "--", "--nocapture", "--test-threads", "1"]].concat())
 }
 
-/// Five hundred kills: the same test from twenty-five seeds.
+/// Five hundred kills, once as fast as on every push and once at the pace of life.
 fn kill_long() -> Result<(), String> {
-    let args =
-        ["test", "--locked", "--package", "tests", "--test", "kill", "twenty_kills", "--", "--nocapture"];
-    (1..=25).try_for_each(|seed: u32| sh("cargo", &args, &[("KILL_SEED", &seed.to_string())]))
+    let args = [KILL, &["fifty_kills", "--", "--nocapture"]].concat();
+    ["20", "1"]
+        .into_iter()
+        .try_for_each(|scale| sh("cargo", &args, &[("KILLS", "500"), ("KILL_SCALE", scale)]))
 }
+
+const KILL: &[&str] = &["test", "--locked", "--package", "tests", "--test", "kill"];
 
 /// Software that is not ours, at the other end of each protocol: key clients, XMPP clients, XMPP servers.
 fn foreign() -> Result<(), String> {

@@ -13,14 +13,14 @@ pub struct Times {
     pub visibility: Duration,
     /// How far a cursor stays behind what was read (rule 9). Scaled, never under 3 s; 120 s.
     pub overlap: Duration,
-    /// A hold of a session ends after so long without a stanza for it (rule 8). Scaled; 5 s.
+    /// A hold of a session ends after so long without a stanza for it (rule 8). Scaled, never under 2 s; 5 s.
     pub hold_silence: Duration,
-    /// A hold of a session ends after so long in all (rule 8). Scaled; 60 s.
+    /// A hold of a session ends after so long in all (rule 8). Scaled, never under 15 s; 60 s.
     pub hold: Duration,
-    /// A hold of a catch-up ends after so long without progress (rule 8). Scaled; 60 s.
+    /// A hold of a catch-up ends after so long without progress (rule 8). Scaled, never under 15 s; 60 s.
     pub catch_up: Duration,
     /// Kept so long by its sender's token or session, an entry lets the other person's pass (rule 7).
-    /// Scaled; 60 s.
+    /// Scaled, never under 15 s; 60 s.
     pub bypass: Duration,
     /// How long a delivery may wait inside an edge before it answers `Later` (rule 14). Scaled; 5 s.
     pub delivery: Duration,
@@ -50,6 +50,10 @@ pub struct Times {
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What gives up an order when it runs out is never shorter: in it also our own machine does its work, which no
+/// scale makes faster.
+const OWN_WORK: Duration = Duration::from_secs(15);
+
 impl Default for Times {
     fn default() -> Self {
         Self::scaled(1)
@@ -68,10 +72,10 @@ impl Times {
             settle: of(Duration::from_secs(30)),
             visibility: of(Duration::from_secs(5)),
             overlap: of(2 * MINUTE).max(Duration::from_secs(3)),
-            hold_silence: of(Duration::from_secs(5)),
-            hold: of(MINUTE),
-            catch_up: of(MINUTE),
-            bypass: of(MINUTE),
+            hold_silence: of(Duration::from_secs(5)).max(Duration::from_secs(2)),
+            hold: of(MINUTE).max(OWN_WORK),
+            catch_up: of(MINUTE).max(OWN_WORK),
+            bypass: of(MINUTE).max(OWN_WORK),
             delivery: of(Duration::from_secs(5)),
             probe_first: of(Duration::from_secs(1)),
             probe_longest: of(MINUTE),
@@ -97,6 +101,7 @@ mod tests {
         assert_eq!(fast.settle, Duration::from_millis(1500));
         assert_eq!(fast.overlap, Duration::from_secs(6));
         assert_eq!(Times::scaled(1000).overlap, Duration::from_secs(3));
+        assert_eq!((slow.catch_up, fast.catch_up), (MINUTE, OWN_WORK));
         assert_eq!((slow.typing, slow.report), (fast.typing, fast.report));
         assert_eq!(Times::scaled(0), slow);
     }
