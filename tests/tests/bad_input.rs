@@ -60,6 +60,8 @@ fn what_ends_the_start_is_said_in_one_way_only() {
     assert!(
         wait_until(SOON, || fs::read_to_string(&log).is_ok_and(|text| text.contains("the connector runs")))
     );
+    // Who leaves the links in the clear is told so at each start.
+    assert!(fs::read_to_string(&log).unwrap().contains("the links to this cluster are plain TCP"));
     // Asked to stop, it leaves one file with everything in it.
     Command::new("kill").args(["-TERM", &child.0.id().to_string()]).status().unwrap();
     assert!(child.0.wait().unwrap().success());

@@ -55,6 +55,12 @@ pub trait Machine {
     /// [`NegotiationError::TimedOut`] if so.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError>;
 
+    /// The peer showed this certificate when TLS came up (DER; it was verified). Said before anything else is
+    /// handled in the encrypted stream; of no interest to whoever opens streams.
+    fn certificate(&mut self, certificate: Vec<u8>) {
+        let _ = certificate;
+    }
+
     /// TLS is up, after [`Output::StartTls`].
     fn encrypted(&mut self, now: Instant);
 }

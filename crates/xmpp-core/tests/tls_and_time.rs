@@ -7,12 +7,17 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig as ClientTls, RootCertStore, ServerConfig as ServerTls};
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
-use xmpp_core::tokio::{AcceptTls, CloseReason, ConnectError, Connection, Event, NegotiationError, Tls};
+use xmpp_core::BareJid;
+use xmpp_core::sasl::{Credentials, Mechanism};
+use xmpp_core::tokio::{
+    AcceptTls, Authenticator, CloseReason, ConnectError, Connection, Event, NegotiationError, Tls,
+};
 use xmpp_core::xml::XmlError;
 
 /// Both ends' settings, with a certificate for this name.
@@ -70,6 +75,79 @@ async fn tls_by_policy() {
             let mut server = server.await.unwrap().unwrap();
             client.send(&message("hi"));
             assert_eq!(hear(&mut server, &mut client).await.0, "hi", "{what}");
+        }
+    }
+}
+
+/// The account of a certificate, and of no other.
+struct Certified(CertificateDer<'static>);
+
+impl Authenticator for Certified {
+    fn mechanisms(&self, encrypted: bool) -> Vec<Mechanism> {
+        if encrypted { vec![Mechanism::External] } else { Vec::new() }
+    }
+
+    fn external(&self, domain: &str, asked: Option<&str>, certificate: Option<&[u8]>) -> Option<BareJid> {
+        let alice: BareJid = format!("alice@{domain}").parse().unwrap();
+        let is_hers = certificate == Some(&*self.0) && asked.is_none_or(|asked| asked == alice.as_str());
+        is_hers.then_some(alice)
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    let provider = || Arc::new(rustls::crypto::ring::default_provider());
+    let certified = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        (made.cert.der().clone(), key)
+    };
+    let (server, server_key) = certified("lab.example");
+    let (alice, alice_key) = certified("alice");
+    let (bob, bob_key) = certified("bob");
+    let roots = |of: &[&CertificateDer<'static>]| {
+        let mut roots = RootCertStore::empty();
+        of.iter().for_each(|certificate| roots.add((*certificate).clone()).unwrap());
+        roots
+    };
+    let believes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&[&alice, &bob])), provider());
+    let far = ServerTls::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let far = far
+        .with_client_cert_verifier(believes.allow_unauthenticated().build().unwrap())
+        .with_single_cert(vec![server.clone()], server_key)
+        .unwrap();
+    let far = Arc::new(far);
+    let near = |shown: Option<(&CertificateDer<'static>, &PrivateKeyDer<'static>)>| {
+        let near =
+            ClientTls::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let near = near.with_root_certificates(roots(&[&server]));
+        Arc::new(match shown {
+            Some((shown, key)) => near.with_client_auth_cert(vec![shown.clone()], key.clone_key()).unwrap(),
+            None => near.with_no_client_auth(),
+        })
+    };
+    let (hers, his) = (near(Some((&alice, &alice_key))), near(Some((&bob, &bob_key))));
+    let refused = "authentication refused: not-authorized";
+    for (what, tls, accepts, whose, outcome) in [
+        ("STARTTLS", Tls::Required(hers.clone()), AcceptTls::Required(far.clone()), "alice", "ok"),
+        ("direct", Tls::Direct(hers.clone()), AcceptTls::Direct(far.clone()), "alice", "ok"),
+        ("hers, for another", Tls::Direct(hers.clone()), AcceptTls::Direct(far.clone()), "bob", refused),
+        ("another's", Tls::Required(his), AcceptTls::Required(far.clone()), "alice", refused),
+        ("none", Tls::Direct(near(None)), AcceptTls::Direct(far), "alice", refused),
+        ("in the clear", Tls::Off, AcceptTls::Off, "alice", "no usable SASL mechanism; offered: "),
+    ] {
+        let (near_io, far_io) = pipe();
+        let mut config = client_config(Credentials::External);
+        config.negotiation.jid = format!("{whose}@lab.example").parse().unwrap();
+        config.tls = tls;
+        let mut accept = accept_config(None);
+        accept.tls = accepts;
+        let accounts = Arc::new(Certified(alice.clone()));
+        let server = tokio::spawn(Connection::accept_client(far_io, accept, accounts));
+        let got = Connection::client(near_io, config).await;
+        assert_eq!(got.as_ref().map_or_else(ToString::to_string, |_| "ok".into()), outcome, "{what}");
+        if outcome == "ok" {
+            assert_eq!(server.await.unwrap().unwrap().jid().as_str(), "alice@lab.example/webex", "{what}");
         }
     }
 }

@@ -66,6 +66,8 @@ fn the_example_with_every_setting_is_read_without_a_mistake() {
     assert_eq!(folder.mistakes(&full()), Vec::<String>::new());
     let config = parse(&full(), &folder.0).unwrap();
     assert_eq!(config.imp[0].nodes, ["imp1.corp.example:7400"]);
+    // The trusted port of IM and Presence speaks nothing else.
+    assert_eq!(config.imp[0].tls, LinkTls::Off);
     assert_eq!(config.imp[0].axl.as_ref().unwrap().url, "https://imp1.corp.example:8443/axl/");
     let proxy = config.webex.proxy.unwrap();
     assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.corp.example", 3128));

@@ -71,7 +71,7 @@ pub(super) async fn connect(
         match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(io) => match negotiate(&shared, cluster, host, Box::new(io), &whose, resume.clone()).await {
                 Ok(connection) => return Ok((Box::new(connection), turn)),
-                Err(error) if fate(&error) != Fate::Retry => return Err(error),
+                Err(error) if is_about_us(&error) => return Err(error),
                 Err(error) => failure = error,
             },
             Err(error) => failure = ConnectError::Io(error),
@@ -93,7 +93,7 @@ async fn negotiate(
     match (whose, &cluster.access) {
         (Whose::Link, Access::Trusted { component, secret, framing }) => {
             let io = match &cluster.encryption {
-                Encryption::Usual(tls) | Encryption::Direct(tls) => encrypt(tls, host, io).await?,
+                Encryption::Usual(tls) | Encryption::Direct(tls) => encrypt(shared, tls, host, io).await?,
                 Encryption::Off => io,
             };
             match framing {
@@ -155,11 +155,19 @@ fn no_password(error: NoPassword) -> ConnectError {
     }
 }
 
-async fn encrypt(tls: &Arc<rustls::ClientConfig>, host: &str, io: BoxIo) -> Result<BoxIo, ConnectError> {
+async fn encrypt(
+    shared: &Shared,
+    tls: &Arc<rustls::ClientConfig>,
+    host: &str,
+    io: BoxIo,
+) -> Result<BoxIo, ConnectError> {
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::ServerName(host.to_owned()))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
-    Ok(Box::new(connector.connect(name, io).await.map_err(ConnectError::Tls)?))
+    match tokio::time::timeout(timing(shared).step, connector.connect(name, io)).await {
+        Ok(encrypted) => Ok(Box::new(encrypted.map_err(ConnectError::Tls)?)),
+        Err(_) => Err(NegotiationError::TimedOut("TLS").into()),
+    }
 }
 
 fn timing(shared: &Shared) -> Timing {
@@ -199,17 +207,27 @@ pub(super) enum Fate {
 pub(super) fn fate(error: &ConnectError) -> Fate {
     match error {
         ConnectError::Negotiation(NegotiationError::BoundElsewhere { .. }) => Fate::Never,
-        ConnectError::Negotiation(
-            NegotiationError::Refused { .. }
-            | NegotiationError::NoTls
-            | NegotiationError::NoMechanism { .. }
-            | NegotiationError::Sasl(_)
-            | NegotiationError::Bind(_),
-        )
-        | ConnectError::Tls(_)
-        | ConnectError::ServerName(_) => Fate::Rarely,
+        ConnectError::Negotiation(NegotiationError::NoTls) | ConnectError::ServerName(_) => Fate::Rarely,
+        // A certificate or a protocol that is not accepted; without that, it is the network's failure.
+        ConnectError::Tls(error) if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+            Fate::Rarely
+        }
+        error if is_about_us(error) => Fate::Rarely,
         _ => Fate::Retry,
     }
+}
+
+/// Whether it is our account that is refused, so that another node of the cluster would say the same.
+fn is_about_us(error: &ConnectError) -> bool {
+    let ConnectError::Negotiation(error) = error else { return false };
+    matches!(
+        error,
+        NegotiationError::BoundElsewhere { .. }
+            | NegotiationError::Refused { .. }
+            | NegotiationError::NoMechanism { .. }
+            | NegotiationError::Sasl(_)
+            | NegotiationError::Bind(_)
+    )
 }
 
 #[cfg(test)]

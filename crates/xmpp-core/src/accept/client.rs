@@ -29,6 +29,7 @@ pub struct ClientAcceptor {
     authenticator: Arc<dyn Authenticator>,
     state: State,
     encrypted: bool,
+    certificate: Option<Vec<u8>>,
     /// The domain that the client opened the stream to.
     domain: String,
     attempts: usize,
@@ -71,6 +72,7 @@ impl ClientAcceptor {
             authenticator,
             state: State::Header(None),
             encrypted,
+            certificate: None,
             domain: String::new(),
             attempts: 0,
             headers: 0,
@@ -189,6 +191,7 @@ impl ClientAcceptor {
             domain: &self.domain,
             authenticator: &*self.authenticator,
             entropy: &self.config.entropy,
+            certificate: self.certificate.as_deref(),
             attempt: self.attempts,
         };
         match sasl.handle(&message.unwrap_or_default(), &context) {
@@ -305,6 +308,10 @@ impl Machine for ClientAcceptor {
             return Ok(());
         }
         Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
+    }
+
+    fn certificate(&mut self, certificate: Vec<u8>) {
+        self.certificate = Some(certificate);
     }
 
     fn encrypted(&mut self, now: Instant) {

@@ -62,9 +62,10 @@ pub trait Authenticator: Send + Sync {
         false
     }
 
-    /// Who the peer is by means outside the stream (EXTERNAL); `asked` is its authorization id, if any.
-    fn external(&self, domain: &str, asked: Option<&str>) -> Option<BareJid> {
-        let _ = (domain, asked);
+    /// Who the peer is by means outside the stream (EXTERNAL): by the certificate (DER) that it showed in TLS, if it
+    /// did. `asked` is its authorization id, if any.
+    fn external(&self, domain: &str, asked: Option<&str>, certificate: Option<&[u8]>) -> Option<BareJid> {
+        let _ = (domain, asked, certificate);
         None
     }
 

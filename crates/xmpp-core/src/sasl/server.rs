@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) domain: &'a str,
     pub(crate) authenticator: &'a dyn Authenticator,
     pub(crate) entropy: &'a Entropy,
+    /// What the peer showed in TLS.
+    pub(crate) certificate: Option<&'a [u8]>,
     /// Tells the attempts of one stream apart.
     pub(crate) attempt: usize,
 }
@@ -87,7 +89,10 @@ impl Server {
             Mechanism::External => {
                 let asked = std::str::from_utf8(message).map_err(|_| "malformed-request")?;
                 let asked = Some(asked).filter(|asked| !asked.is_empty());
-                context.authenticator.external(context.domain, asked).ok_or("not-authorized")?
+                context
+                    .authenticator
+                    .external(context.domain, asked, context.certificate)
+                    .ok_or("not-authorized")?
             }
             Mechanism::CiscoVtgToken => {
                 let (account, token) = vtg_token::parse(message).map_err(|_| "malformed-request")?;

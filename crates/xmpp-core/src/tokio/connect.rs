@@ -25,14 +25,24 @@ enum Upgrade {
 }
 
 impl Upgrade {
-    async fn run(&self, io: BoxIo, deadline: Option<Instant>) -> Result<BoxIo, ConnectError> {
+    /// The encrypted stream, and the certificate that a client has shown on it.
+    async fn run(
+        &self,
+        io: BoxIo,
+        deadline: Option<Instant>,
+    ) -> Result<(BoxIo, Option<Vec<u8>>), ConnectError> {
         let upgraded = async {
             Ok(match self {
-                Self::Never => io,
+                Self::Never => (io, None),
                 Self::Connect(connector, name) => {
-                    Box::new(connector.connect(name.clone(), io).await?) as BoxIo
+                    (Box::new(connector.connect(name.clone(), io).await?) as BoxIo, None)
                 }
-                Self::Accept(acceptor) => Box::new(acceptor.accept(io).await?) as BoxIo,
+                Self::Accept(acceptor) => {
+                    let io = acceptor.accept(io).await?;
+                    let chain = io.get_ref().1.peer_certificates();
+                    let certificate = chain.and_then(|chain| chain.first()).map(|first| first.to_vec());
+                    (Box::new(io) as BoxIo, certificate)
+                }
             })
         };
         within(deadline, upgraded)
@@ -63,7 +73,7 @@ pub(super) async fn client(io: BoxIo, config: ClientConfig) -> Result<Connection
         }
     };
     let io = match tls {
-        Tls::Direct(_) => upgrade.run(io, Instant::now().checked_add(negotiation.timing.step)).await?,
+        Tls::Direct(_) => upgrade.run(io, Instant::now().checked_add(negotiation.timing.step)).await?.0,
         Tls::Off | Tls::Allowed(_) | Tls::Required(_) => io,
     };
     let machine = Negotiation::new(negotiation, starttls, Instant::now().into_std());
@@ -100,10 +110,15 @@ pub(super) async fn accept_client(
         AcceptTls::Direct(rustls) => (StartTls::Off, Upgrade::Accept(Arc::clone(rustls).into())),
     };
     let is_direct = matches!(tls, AcceptTls::Direct(_));
-    let io =
-        if is_direct { upgrade.run(io, Instant::now().checked_add(acceptor.timing.step)).await? } else { io };
+    let (io, certificate) = match is_direct {
+        true => upgrade.run(io, Instant::now().checked_add(acceptor.timing.step)).await?,
+        false => (io, None),
+    };
     let now = Instant::now().into_std();
-    let machine = ClientAcceptor::new(acceptor, starttls, is_direct, authenticator, now);
+    let mut machine = ClientAcceptor::new(acceptor, starttls, is_direct, authenticator, now);
+    if let Some(certificate) = certificate {
+        machine.certificate(certificate);
+    }
     negotiate(io, machine, limits, upgrade).await
 }
 
@@ -137,8 +152,12 @@ async fn negotiate(
                     if reader.has_unread() {
                         return Err(ConnectError::Injected);
                     }
-                    io = upgrade.run(io, deadline(&machine)).await?;
+                    let (encrypted, certificate) = upgrade.run(io, deadline(&machine)).await?;
+                    io = encrypted;
                     reader = Reader::new(limits);
+                    if let Some(certificate) = certificate {
+                        machine.certificate(certificate);
+                    }
                     machine.encrypted(Instant::now().into_std());
                 }
                 Output::Established(session) => return Ok(Connection::new(io, reader, *session)),

@@ -46,7 +46,7 @@ impl Authenticator for Accounts {
         account.as_str() == "alice@lab.example" && token == "token"
     }
 
-    fn external(&self, _: &str, asked: Option<&str>) -> Option<BareJid> {
+    fn external(&self, _: &str, asked: Option<&str>, _: Option<&[u8]>) -> Option<BareJid> {
         asked.filter(|asked| *asked == "alice@lab.example").and_then(|asked| asked.parse().ok())
     }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::TlsAcceptor;
 use xmpp_core::session_control::{self, Request, RequestIds};
 use xmpp_core::sm::{Resumable, ResumeRefused, ResumeRegistry, widen_below};
-use xmpp_core::tokio::{AcceptConfig, Authenticator, Connection, Event, Outcome};
+use xmpp_core::tokio::{AcceptConfig, AcceptTls, Authenticator, Connection, Event, Io, Outcome};
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{BareJid, Element, Entropy, Jid, Secret, accept, ns};
 
@@ -20,6 +21,8 @@ use crate::seam::{BoxIo, Dial};
 pub(super) struct State {
     /// Accepts client streams instead of a trusted link.
     pub(super) clients: bool,
+    /// Encrypts: client streams as it says, a trusted link from the first byte.
+    pub(super) tls: Option<AcceptTls>,
     /// Offers no stream management.
     pub(super) unmanaged: bool,
     /// Refuses to resume.
@@ -117,11 +120,21 @@ impl Far {
         }
         let mut acceptor = accept::Config::new(vec!["lab.example".into()], Entropy::from_bytes([7; 32]));
         acceptor.registry = (!unmanaged).then(|| Arc::new(self.clone()) as Arc<dyn ResumeRegistry>);
-        let config = AcceptConfig::new(acceptor);
+        let mut config = AcceptConfig::new(acceptor);
+        let mut io: Box<dyn Io> = Box::new(io);
+        let tls = self.state().tls.clone();
+        match tls {
+            Some(tls) if clients => config.tls = tls,
+            Some(AcceptTls::Direct(tls)) => {
+                let Ok(encrypted) = TlsAcceptor::from(tls).accept(io).await else { return };
+                io = Box::new(encrypted);
+            }
+            _ => {}
+        }
         let accounts: Arc<dyn Authenticator> = Arc::new(self.clone());
         let accepted = match clients {
-            true => Connection::accept_client(Box::new(io), config, accounts).await,
-            false => Connection::accept_component(Box::new(io), config, accounts).await,
+            true => Connection::accept_client(io, config, accounts).await,
+            false => Connection::accept_component(io, config, accounts).await,
         };
         let Ok(mut connection) = accepted else { return };
         let mut resumed = false;
@@ -292,6 +305,10 @@ impl Dial for Far {
             let (near, far) = tokio::io::duplex(1 << 16);
             if host == "hung" {
                 // Its kernel accepts connections, and nobody is behind it.
+                tokio::spawn(async move {
+                    let _open = far;
+                    std::future::pending::<()>().await;
+                });
                 return Ok(Box::new(near) as BoxIo);
             }
             self.state().dialed += 1;

@@ -57,6 +57,7 @@ pub(super) struct World {
     pub(super) withheld: Option<&'static str>,
     pub(super) asks: Vec<u64>,
     pub(super) access: Access,
+    pub(super) encryption: Encryption,
     pub(super) runs: u64,
 }
 
@@ -104,6 +105,10 @@ pub(super) async fn soon<T>(what: impl Future<Output = Option<T>>) -> T {
 
 impl World {
     pub(super) fn new(access: Access, state: State) -> Self {
+        Self::encrypted(access, Encryption::Off, state)
+    }
+
+    pub(super) fn encrypted(access: Access, encryption: Encryption, state: State) -> Self {
         let state = State { clients: !access.is_trusted(), ..state };
         let (far, seen) = Far::new(state);
         let (orders, _) = mpsc::unbounded_channel();
@@ -120,6 +125,7 @@ impl World {
             withheld: None,
             asks: Vec::new(),
             access,
+            encryption,
             runs: 0,
         };
         world.start();
@@ -139,7 +145,7 @@ impl World {
             nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
             names: vec![],
             access: self.access.clone(),
-            encryption: Encryption::Off,
+            encryption: self.encryption.clone(),
         };
         let config =
             Config { node: "1".into(), utc_offset: 0, sessions_per_second: 100, clusters: vec![cluster] };
