@@ -25,7 +25,8 @@ pub enum Inbound {
     Stream(ImpStreamId, StreamEvent),
     /// One user's session on IM and Presence.
     Session(PersonId, SessionEvent),
-    /// A catch-up is owed for this person from now on, for this trigger (rule 9); numbers rise.
+    /// A catch-up is owed for this person from now on, for this trigger (rule 9); numbers rise. Told again for one, its
+    /// hold begins anew.
     Behind(PersonId, u64),
     /// The catch-up for this trigger is complete; the cursor that follows from its last listing.
     CaughtUp(PersonId, u64, Time),

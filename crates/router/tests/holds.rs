@@ -5,7 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Rig, person, stream};
-use router::envelope::Kind;
+use router::envelope::{Kind, Via, WebexOrigin};
 use router::ids::StreamId;
 use router::inbound::{Inbound, SessionEvent};
 use router::outbound::{MaybeSent, Outbound};
@@ -159,6 +159,21 @@ fn only_the_newest_trigger_ends_a_catch_up() {
     assert!(rig.deliveries().is_empty());
     rig.pass(Duration::from_millis(1));
     assert_eq!(sources(&rig.deliver_all()), ["two"]);
+}
+
+#[test]
+fn a_hold_that_ran_out_begins_anew_when_it_is_told_so() {
+    let mut rig = Rig::new();
+    rig.handle(Inbound::Behind(person("ann"), 1));
+    // The socket stays away for longer than a hold lasts, and something is written meanwhile.
+    let missed = rig.webex_origin("ann", "ann", "carol", "missed");
+    rig.pass(seconds(300));
+    rig.handle(Inbound::Behind(person("ann"), 1));
+    rig.webex("ann", "ann", "carol", "live");
+    assert!(rig.deliveries().is_empty());
+    rig.webex_with(WebexOrigin { via: Via::CatchUp(1), ..missed }, Kind::Text);
+    rig.caught_up("ann", 1);
+    assert_eq!(sources(&rig.deliver_all()), ["missed", "live"]);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! A catch-up: what happened while nothing was heard, read from listings (rule 9).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use router::envelope::Via;
 use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::Inbound;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use webex_api::activity::Activity;
 use webex_api::conversation::{Activities, Conversation, Get, List};
@@ -67,13 +70,15 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
     let mut backoff = side.backoff();
     let mut closed: BTreeMap<Url, u32> = BTreeMap::new();
     loop {
-        let permit = side.listings.acquire().await.expect("the semaphore is never closed");
+        let waits = || side.hub.answer(Inbound::Behind(task.person.clone(), task.trigger));
+        let permit = turn(&side.listings, &side.listed, side.times.catch_up, waits).await;
         let start = side.cloud.now();
         let given_up = |url: &Url| closed.get(url).is_some_and(|refusals| *refusals >= REFUSALS);
         let listed = list(side, &task, start, &given_up).await;
         drop(permit);
         match listed {
             Ok(()) => {
+                side.listed.fetch_add(1, Ordering::Relaxed);
                 let cursor = start.before(side.times.overlap).max(task.cursor);
                 let told = Inbound::CaughtUp(task.person.clone(), task.trigger, cursor);
                 return side.hub.take(told).await.then_some(cursor);
@@ -90,6 +95,25 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
                 tracing::warn!(person = %task.person, error = causes(&error), "catch-up goes on later");
                 tokio::time::sleep(wait).await;
             }
+        }
+    }
+}
+
+/// A turn to list. Whoever waits for one is not without progress while others get on with theirs, so that the hold
+/// does not run out where many catch up at once (rule 8): `waits` is called as often as half a hold has passed so.
+async fn turn<'a>(
+    listings: &'a Semaphore,
+    listed: &AtomicU64,
+    hold: Duration,
+    waits: impl Fn(),
+) -> SemaphorePermit<'a> {
+    let mut permit = pin!(listings.acquire());
+    loop {
+        let before = listed.load(Ordering::Relaxed);
+        match tokio::time::timeout(hold / 2, &mut permit).await {
+            Ok(permit) => return permit.expect("the semaphore is never closed"),
+            Err(_) if listed.load(Ordering::Relaxed) != before => waits(),
+            Err(_) => {}
         }
     }
 }
@@ -255,4 +279,30 @@ pub(super) async fn all(
         }
     }
     Err(ListError::Endless)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_turn_is_no_want_of_progress_while_others_get_on() {
+        let (listings, listed, told) = (Semaphore::new(1), AtomicU64::new(0), Cell::new(0));
+        let minute = Duration::from_secs(60);
+        let others = async {
+            let busy = listings.acquire().await.unwrap();
+            for _ in 0..3 {
+                tokio::time::sleep(minute / 2 - Duration::from_secs(1)).await;
+                listed.fetch_add(1, Ordering::Relaxed);
+            }
+            // Now the cloud hangs.
+            tokio::time::sleep(10 * minute).await;
+            drop(busy);
+        };
+        let mine = async { drop(turn(&listings, &listed, minute, || told.set(told.get() + 1)).await) };
+        tokio::join!(others, mine);
+        assert_eq!(told.get(), 3, "once for each time in which others got on, and never while nobody did");
+    }
 }

@@ -131,6 +131,11 @@ impl Line {
     /// From now on something may be missing (rule 9).
     fn behind(&mut self) {
         self.trigger += 1;
+        self.tell_behind();
+    }
+
+    /// Tells that a catch-up is owed; told again, its hold begins anew.
+    fn tell_behind(&self) {
         if self.purpose == Purpose::Bot {
             return;
         }
@@ -189,6 +194,8 @@ impl Line {
             self.side.attach(&self.person, &device.url);
         }
         tracing::info!(person = %self.person, socket = self.socket, "socket ready");
+        // However long there was none: what this one brings is younger than what the catch-up brings, and is held.
+        self.tell_behind();
         self.catch_up(&socket);
         for output in early {
             self.take(output, &mut socket);

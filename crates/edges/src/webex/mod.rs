@@ -30,7 +30,7 @@ mod tests;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -130,6 +130,8 @@ struct Side {
     mercury: MercuryConfig,
     handshakes: Semaphore,
     listings: Semaphore,
+    /// How many catch-ups have been read to their end.
+    listed: AtomicU64,
     /// Listings that ask after a delivery: they give up after a while, so they must not queue behind those
     /// of catch-ups, which do not.
     questions: Semaphore,
@@ -235,6 +237,7 @@ impl WebexEdge {
             run: kept.run,
             handshakes: Semaphore::new(config.handshakes.max(1)),
             listings: Semaphore::new(config.handshakes.max(1)),
+            listed: AtomicU64::new(0),
             questions: Semaphore::new(config.handshakes.max(1)),
             asked: Asked::default(),
             conversations: Conversations::default(),

@@ -165,14 +165,14 @@ async fn the_stored_cursor_is_where_a_run_goes_on() {
 async fn a_gap_is_told_before_what_follows_it_and_starts_over() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 1)));
+    world.behind(1).await;
     let mut peer = world.socket().await;
     peer.waits(Duration::from_secs(6)).await;
     peer.posts("before").await;
     peer.loses();
     listing.add("lost", world.now());
     peer.posts("after").await;
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 2)));
+    world.behind(2).await;
     peer.waits(Duration::from_secs(6)).await;
     let mut heard = Vec::new();
     loop {
@@ -192,7 +192,7 @@ async fn a_second_gap_before_the_listing_only_puts_it_off() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());
     let mut peer = world.socket().await;
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 1)));
+    world.behind(1).await;
     let ready = world.now();
     peer.waits(Duration::from_secs(3)).await;
     peer.loses();
@@ -211,7 +211,7 @@ async fn a_second_gap_before_the_listing_only_puts_it_off() {
 async fn what_the_hub_takes_is_acknowledged_when_it_says_so_and_what_it_cannot_take_is_listed() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(2, WebexKept::default());
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 1)));
+    world.behind(1).await;
     let mut peer = world.socket().await;
     peer.waits(Duration::from_secs(6)).await;
     while !matches!(world.input().await, Inbound::CaughtUp(..)) {}
@@ -220,7 +220,8 @@ async fn what_the_hub_takes_is_acknowledged_when_it_says_so_and_what_it_cannot_t
         peer.posts(id).await;
         listing.add(id, world.now());
     }
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 2)), "the third had no room");
+    // The third had no room.
+    world.behind(2).await;
     assert_eq!(peer.waits(Duration::from_secs(1)).await, Vec::<String>::new(), "nothing is acknowledged");
     let (name, _, via) = listed(world.input().await);
     assert_eq!((name.as_str(), via), ("two", Via::Socket));
@@ -242,13 +243,27 @@ async fn what_the_hub_takes_is_acknowledged_when_it_says_so_and_what_it_cannot_t
 async fn a_socket_that_ends_is_opened_again_with_the_same_device() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 1)));
+    world.behind(1).await;
     drop(world.socket().await);
-    assert!(matches!(world.answer().await, Inbound::Behind(_, 2)));
+    world.behind(2).await;
     let mut peer = world.socket().await;
     peer.waits(Duration::from_secs(6)).await;
     while !matches!(world.input().await, Inbound::CaughtUp(_, 2, _)) {}
     assert_eq!(world.asked("POST /wdm/devices").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_is_told_when_a_socket_ends_and_again_when_there_is_another() {
+    let mut world = Listing::of(&[], false, 100).world(16, WebexKept::default());
+    world.behind(1).await;
+    let peer = world.socket().await;
+    world.behind(1).await;
+    drop(peer);
+    world.behind(2).await;
+    let mut peer = world.socket().await;
+    peer.posts("live").await;
+    world.behind(2).await;
+    assert_eq!(names(&mut world, 1).await, ["live"]);
 }
 
 #[tokio::test(start_paused = true)]

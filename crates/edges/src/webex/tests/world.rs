@@ -357,6 +357,17 @@ impl World {
         }
     }
 
+    /// Waits until it is told that a catch-up is owed for this trigger; earlier ones may be told again before.
+    pub(super) async fn behind(&mut self, trigger: u64) {
+        loop {
+            match self.answer().await {
+                Inbound::Behind(_, told) if told == trigger => return,
+                Inbound::Behind(_, told) if told < trigger => {}
+                other => panic!("not behind for {trigger}: {other:?}"),
+            }
+        }
+    }
+
     /// The next input of the edge that is of interest here.
     pub(super) async fn input(&mut self) -> Inbound {
         loop {
