@@ -240,10 +240,15 @@ impl Handshake {
 
 impl Machine for Handshake {
     fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        self.last_step = now;
+        let before = (mem::replace(&mut self.last_step, now), self.early.len());
         // Stays over on an error.
         let state = mem::replace(&mut self.state, State::Over);
-        self.step(state, frame, now)
+        let stepped = self.step(state, frame, now);
+        if self.early.len() > before.1 {
+            // A stanza that comes early is no step: the answer is waited for no longer.
+            self.last_step = before.0;
+        }
+        stepped
     }
 
     fn poll_output(&mut self) -> Option<Output> {

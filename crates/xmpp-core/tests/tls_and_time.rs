@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use xmpp_core::BareJid;
 use xmpp_core::sasl::{Credentials, Mechanism};
 use xmpp_core::tokio::{
-    AcceptTls, Authenticator, CloseReason, ConnectError, Connection, Event, NegotiationError, Tls,
+    AcceptConfig, AcceptTls, Authenticator, BoxIo, ClientConfig, CloseReason, ConnectError, Connection,
+    Event, NegotiationError, Tls,
 };
 use xmpp_core::xml::XmlError;
 
@@ -193,6 +194,84 @@ async fn a_peer_that_says_nothing_is_given_up() {
     let (_near, far) = pipe();
     let error = Connection::accept_component(far, accept_config(None), Arc::new(Accounts)).await.unwrap_err();
     assert_eq!(error.to_string(), "no a stream header came in time");
+}
+
+/// Writes one byte a second for as long as it is read.
+async fn trickle(mut io: BoxIo, bytes: &'static [u8]) {
+    for byte in bytes.iter().cycle() {
+        if io.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_trickles_is_given_up_like_one_that_is_silent() {
+    const HEADER: &[u8] =
+        b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' to='lab.example' version='1.0' \
+        xmlns:stream='http://etherx.jabber.org/streams'>";
+    let (near_tls, far_tls) = tls("lab.example");
+    for bytes in [HEADER, b" ", b"<", b"\x16\x03\x01"] {
+        let start = Instant::now();
+        for tls in [Tls::Off, Tls::Direct(near_tls.clone())] {
+            let (near, far) = pipe();
+            tokio::spawn(trickle(far, bytes));
+            let config = ClientConfig { tls, ..alice() };
+            Connection::client(near, config).await.unwrap_err();
+        }
+        for tls in [AcceptTls::Off, AcceptTls::Direct(far_tls.clone())] {
+            let (near, far) = pipe();
+            tokio::spawn(trickle(near, bytes));
+            let config = AcceptConfig { tls, ..accept_config(None) };
+            Connection::accept_client(far, config, Arc::new(Accounts)).await.unwrap_err();
+        }
+        let (near, far) = pipe();
+        tokio::spawn(trickle(near, bytes));
+        Connection::accept_component(far, accept_config(None), Arc::new(Accounts)).await.unwrap_err();
+        let (near, far) = pipe();
+        tokio::spawn(trickle(far, bytes));
+        Connection::component(near, connector()).await.unwrap_err();
+        assert!(start.elapsed() <= Duration::from_secs(6 * 20), "{:?} for six peers", start.elapsed());
+    }
+}
+
+/// Takes each step of a negotiation just in time, and then sends something else for as long as that is taken.
+async fn dawdle(mut io: BoxIo, steps: &'static [&'static str], then: &'static str) {
+    for step in steps {
+        tokio::time::sleep(Duration::from_secs(19)).await;
+        if io.write_all(step.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+    while io.write_all(then.as_bytes()).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(19)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_negotiation_ends_however_slow_its_steps_are() {
+    const STREAM: &str = "<stream:stream xmlns='jabber:client' to='lab.example' version='1.0' \
+        xmlns:stream='http://etherx.jabber.org/streams'>";
+    const MECHANISMS: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+        <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
+    const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+    const BIND: &str = "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>";
+    let start = Instant::now();
+    let (near, far) = pipe();
+    tokio::spawn(dawdle(far, &[STREAM, MECHANISMS, SUCCESS, STREAM, BIND], "<message/>"));
+    let error = Connection::client(near, alice()).await.unwrap_err();
+    assert_eq!(error.to_string(), "no an answer to bind came in time");
+    assert!(start.elapsed() <= Duration::from_secs(6 * 20), "the server dawdles for {:?}", start.elapsed());
+
+    const WRONG: &str =
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHdyb25n</auth>";
+    let start = Instant::now();
+    let (near, far) = pipe();
+    tokio::spawn(dawdle(near, &[STREAM], WRONG));
+    let error = Connection::accept_client(far, accept_config(None), Arc::new(Accounts)).await.unwrap_err();
+    assert_eq!(error.to_string(), "refused the peer: policy-violation", "three wrong passwords");
+    assert!(start.elapsed() <= Duration::from_secs(5 * 20), "the client dawdles for {:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

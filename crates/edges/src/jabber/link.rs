@@ -47,6 +47,12 @@ const MARGIN: u64 = 1 << 31;
 /// The most stanzas, deliveries aside, that wait to be written before the link is left unread.
 const BACKLOG: usize = 1024;
 
+/// The most bytes that wait for a peer to read them before the link is left unread: a peer that asks and does not read
+/// the answers gets no more of them.
+const UNSENT: usize = 1 << 18;
+/// How soon it is looked whether the peer has read some of it.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What a link is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -117,6 +123,13 @@ impl Phase {
                 Wake::Closed
             }
         }
+    }
+}
+
+impl Phase {
+    /// Too much waits for the peer to read it.
+    fn holds_too_much(&self) -> bool {
+        matches!(self, Self::Up(connection) if connection.queued() > UNSENT)
     }
 }
 
@@ -383,7 +396,8 @@ impl Link {
             let port = self.board.port.clone();
             self.taking = Some(Box::pin(async move { port.take(inbound).await }));
         }
-        let unread = self.taking.is_some() || self.outgoing.backlog() > BACKLOG;
+        let unread =
+            self.taking.is_some() || self.outgoing.backlog() > BACKLOG || self.phase.holds_too_much();
         self.unread_since = if unread { self.unread_since.or(Some(now)) } else { None };
         if let Phase::Up(connection) = &mut self.phase {
             connection.set_reading(!unread);
@@ -549,7 +563,8 @@ impl Link {
         let unread = self.unread_since.filter(|_| up).map(|since| since + self.of(UNREAD));
         let stop = self.stopping.map(|(since, _)| since + self.of(GRACE));
         let quiet = self.is_quiet_at();
-        [session, dial, barrier, unread, stop, quiet, self.closes_at()].into_iter().flatten().min()
+        let read = self.phase.holds_too_much().then(|| Instant::now() + LOOK);
+        [session, dial, barrier, unread, stop, quiet, read, self.closes_at()].into_iter().flatten().min()
     }
 
     /// When a stream without acknowledgement has to be asked whether it is still there.

@@ -184,3 +184,25 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever logs in again and again under another name makes nobody remember all of them.
+    #[test]
+    fn a_bounded_number_of_other_clients_is_remembered() {
+        let jid = |resource: String| FullJid::new(&format!("bob@lab.example/{resource}")).unwrap();
+        let mut session = Session::new(jid("webex-1".into()), Instant::now());
+        for n in 0..1_000 {
+            session.client(jid(format!("client-{n}")), Some(0));
+        }
+        assert_eq!(session.clients.len(), CLIENTS);
+        session.client(jid("client-3".into()), Some(5));
+        session.client(jid("client-4".into()), None);
+        session.client(jid("another".into()), Some(1));
+        assert_eq!(session.clients.len(), CLIENTS);
+        assert_eq!(session.clients[&jid("client-3".into())], 5, "what is remembered is kept up to date");
+        assert!(session.clients.contains_key(&jid("another".into())), "there is room for one again");
+    }
+}

@@ -14,6 +14,7 @@ use xmpp_core::tokio::{AcceptConfig, AcceptTls, Authenticator, Connection, Event
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{BareJid, Element, Entropy, Jid, Secret, accept, ns};
 
+use super::world::BOB;
 use crate::seam::{BoxIo, Dial};
 
 /// What the far end has seen, and what it is told to do.
@@ -21,6 +22,12 @@ use crate::seam::{BoxIo, Dial};
 pub(super) struct State {
     /// Accepts client streams instead of a trusted link.
     pub(super) clients: bool,
+    /// Lets client streams in without listening, and then sends this, over and over or once.
+    pub(super) script: Option<Script>,
+    /// Stops: the connection stays open, and nothing is read from it or written to it any more.
+    pub(super) freezes: bool,
+    /// Reads nothing for now, and goes on writing.
+    pub(super) deaf: bool,
     /// Encrypts: client streams as it says, a trusted link from the first byte.
     pub(super) tls: Option<AcceptTls>,
     /// Offers no stream management.
@@ -52,8 +59,18 @@ pub(super) struct State {
     pub(super) sent: Vec<Element>,
     /// What the peer has acknowledged.
     pub(super) acked: u64,
+    /// How often the script was sent.
+    pub(super) scripted: usize,
     /// How often a connection was made.
     pub(super) dialed: u32,
+}
+
+/// What a peer sends that does not listen.
+#[derive(Clone)]
+pub(super) struct Script {
+    pub(super) bytes: Vec<u8>,
+    /// Not once, but for as long as it is read.
+    pub(super) for_ever: bool,
 }
 
 impl State {
@@ -114,9 +131,10 @@ impl Far {
     async fn serve(self, io: BoxIo) {
         let clients = self.state().clients;
         let unmanaged = self.state().unmanaged;
-        let binds = self.state().binds.clone().filter(|_| clients);
-        if let Some(binds) = binds {
-            return bind_whoever_asks(io, &binds).await;
+        let binds = self.state().binds.clone();
+        let script = self.state().script.clone();
+        if clients && (binds.is_some() || script.is_some()) {
+            return self.bind_unheard(io, binds, script).await;
         }
         let mut acceptor = accept::Config::new(vec!["lab.example".into()], Entropy::from_bytes([7; 32]));
         acceptor.registry = (!unmanaged).then(|| Arc::new(self.clone()) as Arc<dyn ResumeRegistry>);
@@ -143,8 +161,12 @@ impl Far {
             self.begin(connection.outcome(), &mut connection, &mut resumed);
         }
         loop {
+            if self.take(|state| &mut state.freezes) {
+                return std::future::pending().await;
+            }
             {
                 let mut state = self.state();
+                connection.set_reading(!state.deaf);
                 if std::mem::take(&mut state.cut) {
                     return;
                 }
@@ -274,18 +296,33 @@ impl Far {
     }
 }
 
-/// Answers as a server does that passes over the authorization identity, and says nothing more.
-async fn bind_whoever_asks(mut io: BoxIo, as_whom: &Jid) {
+impl Far {
+    /// Binds a session without listening to what is asked, for Bob or for somebody else; and then keeps to the script.
+    async fn bind_unheard(self, mut io: BoxIo, binds: Option<Jid>, script: Option<Script>) {
+        let _ = io.write_all(&preamble(&binds.unwrap_or_else(|| BOB.parse().unwrap()))).await;
+        if let Some(Script { bytes, for_ever }) = script {
+            while io.write_all(&bytes).await.is_ok() {
+                self.state().scripted += 1;
+                if !for_ever {
+                    break;
+                }
+            }
+        }
+        let _ = io.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+/// What a server says that has bound a session.
+fn preamble(as_whom: &Jid) -> Vec<u8> {
     let header =
         "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
-    let answers = format!(
+    format!(
         "{header}<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism>\
          </mechanisms></stream:features><success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\
          {header}<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>\
          <iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{as_whom}</jid></bind></iq>"
-    );
-    let _ = io.write_all(answers.as_bytes()).await;
-    let _ = io.read_to_end(&mut Vec::new()).await;
+    )
+    .into_bytes()
 }
 
 fn is_message(element: &Element) -> bool {

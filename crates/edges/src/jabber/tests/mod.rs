@@ -2,6 +2,7 @@
 
 mod encryption;
 mod far;
+mod hostile;
 mod messages;
 mod resuming;
 mod sessions;
