@@ -19,10 +19,21 @@ pub(crate) async fn run(size: Size) -> Result<(), Failure> {
     let pairs = pairs(conversations);
     // The second of each pair is enabled too, or is not: then each message comes once only.
     for both in [false, true] {
+        if !asked(if both { "both" } else { "one" }) {
+            continue;
+        }
         println!("end-to-end: {}", if both { "both enabled" } else { "the writer enabled" });
         measure(size, &pairs, each, both).await?;
     }
     Ok(())
+}
+
+/// Whether this part is to be measured: `BENCH_ONLY` may name `one` or `both`, `webex` or `jabber`, apart by commas.
+fn asked(part: &str) -> bool {
+    let Ok(only) = std::env::var("BENCH_ONLY") else { return true };
+    let group = if matches!(part, "one" | "both") { ["one", "both"] } else { ["webex", "jabber"] };
+    let named: Vec<&str> = only.split(',').filter(|named| group.contains(named)).collect();
+    named.is_empty() || named.contains(&part)
 }
 
 async fn measure(size: Size, pairs: &[(u32, u32)], each: usize, both: bool) -> Result<(), Failure> {
@@ -42,6 +53,12 @@ async fn measure(size: Size, pairs: &[(u32, u32)], each: usize, both: bool) -> R
         world.idle().await?;
     }
     for way in [Way::ToWebex, Way::ToJabber] {
+        if !asked(match way {
+            Way::ToWebex => "webex",
+            Way::ToJabber => "jabber",
+        }) {
+            continue;
+        }
         println!(" {way:?}");
         for _ in 0..size.of(3, 1) {
             loaded(&mut world, way, pairs, each).await?;
