@@ -160,7 +160,8 @@ impl MemoryStorage {
                     || (e.kind == EntryKind::Edit && e.target.as_ref() == Some(target))
             }),
             TargetRef::Stanza { author, id } => {
-                let written = all(&|e| e.derived.as_str() == id.as_str());
+                let written =
+                    all(&|e| matches!(e.lane, Lane::ToJabber(_)) && e.derived.as_str() == id.as_str());
                 if !written.is_empty() {
                     return written;
                 }

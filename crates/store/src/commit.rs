@@ -1,15 +1,21 @@
 //! One transaction: what is new, what repeats, and the changes that the router decided.
 
-use router::ids::{ConversationId, EntryId, ImpStreamId, PersonId, SourceId, Time};
+use router::envelope::Link;
+use router::ids::{EntryId, ImpStreamId, PersonId, Time};
 use router::outbox::{
-    Batch, Change, Entry, EntryState, EntrySummary, Input, Novelty, Repeat, Report, Stored, TargetRef, WINDOW,
+    Batch, Change, Entry, EntryState, EntrySummary, Input, Novelty, Repeat, Report, WINDOW,
 };
 use router::tag::Tagger;
-use rusqlite::{Connection, OptionalExtension, Params, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, params};
 
 use crate::error::Failure;
+use crate::find::Index;
+use crate::names::Name;
 use crate::rows::{self, CLOSED, COLUMNS, DONE, HELD, LinkColumns, WAITING};
 use crate::seal::{Place, Sealer};
+
+/// How many entries are read at once to be forgotten.
+const EXPIRED_AT_ONCE: usize = 1000;
 
 /// What the next entries are numbered from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub(crate) struct Counters {
     pub(crate) run: u32,
     pub(crate) next_entry: u64,
     pub(crate) next_place: u64,
+    /// All names of entries below this one stand in the file's index.
+    pub(crate) named: u64,
 }
 
 /// The writer of one transaction.
@@ -25,6 +33,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) sealer: &'a Sealer,
     pub(crate) tagger: &'a Tagger,
     pub(crate) now: Time,
+    pub(crate) index: &'a mut Index,
     pub(crate) counters: Counters,
 }
 
@@ -38,84 +47,86 @@ impl Writer<'_> {
         Ok(novelties)
     }
 
+    /// Ends the transaction's work: names move on into the file.
+    pub(crate) fn settle(&mut self) -> Result<(), Failure> {
+        let next = EntryId(self.counters.next_entry);
+        if let Some(named) = self.index.names.settle(self.tx, next)? {
+            self.counters.named = named.0;
+        }
+        Ok(())
+    }
+
     fn input(&mut self, input: &Input) -> Result<Novelty, Failure> {
         if let Some(own) = self.own(input)? {
             return Ok(Novelty::Own(own));
         }
-        if let Some(occurrence) = self.repeated(input)? {
-            let entries = self.entries_of(&input.source, occurrence)?;
-            let released = self.brought(&entries, input)?;
+        let mut known = self.index.named(self.tx, Name::Source(input.source.as_str()))?;
+        known.retain(|entry| entry.source == input.source);
+        if let Some(occurrence) = self.repeated(input, &known)? {
+            known.retain(|entry| entry.occurrence == occurrence);
+            known.sort_unstable_by_key(|entry| entry.part);
+            let released = self.brought(&known, input)?;
+            let entries: Vec<EntryId> = known.iter().map(|entry| entry.id).collect();
             if let (Repeat::Window(report), Some(first)) = (&input.repeat, entries.first()) {
                 self.remember(*first, report)?;
             }
             return Ok(Novelty::Repeat { entries, released });
         }
         let target = match &input.target {
-            Some(target) => target_of(self.tx, target)?,
+            Some(target) => self.index.target(self.tx, target)?,
             None => Vec::new(),
         };
-        let occurrence = self.next_occurrence(&input.source)?;
+        let last = known.iter().map(|entry| entry.occurrence).max();
+        let occurrence = last.map_or(0, |n| n.saturating_add(1));
         let first = EntryId(self.counters.next_entry);
         let rows = input.entries(first, occurrence, self.now, self.counters.run, self.tagger);
-        for entry in &rows {
-            rows::insert(self.tx, entry, self.sealer)?;
-            if let EntryState::Waiting(place) = entry.state {
-                self.place_given(place);
-            }
-        }
+        let entries: Vec<EntryId> = rows.iter().map(|entry| entry.id).collect();
         self.counters.next_entry += rows.len() as u64;
-        if let (Repeat::Window(report), Some(first)) = (&input.repeat, rows.first()) {
-            self.remember(first.id, report)?;
+        if let EntryState::Waiting(place) = input.state {
+            self.place_given(place.saturating_add(rows.len().saturating_sub(1) as u64));
         }
-        Ok(Novelty::New { entries: rows.iter().map(|entry| entry.id).collect(), occurrence, target })
+        for entry in rows {
+            rows::insert(self.tx, &entry, self.sealer)?;
+            for name in Name::all(&entry) {
+                self.index.names.add(self.tx, name, entry.id, EntryId(self.counters.named))?;
+            }
+            self.index.remember(entry);
+        }
+        if let (Repeat::Window(report), Some(first)) = (&input.repeat, entries.first()) {
+            self.remember(*first, report)?;
+        }
+        Ok(Novelty::New { entries, occurrence, target })
     }
 
-    /// The occurrence that this input repeats (rules 2 and 3).
-    fn repeated(&self, input: &Input) -> Result<Option<u32>, Failure> {
-        let source = input.source.as_str();
-        let window = i64::try_from(WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let found = match &input.repeat {
-            Repeat::Exact => self
-                .tx
-                .prepare_cached("SELECT min(occurrence) FROM entries WHERE source = ?1")?
-                .query_row([source], |row| row.get(0))?,
-            Repeat::Window(report) => self
-                .tx
-                .prepare_cached(
-                    "SELECT min(occurrence) FROM entries
-                     WHERE source = :source AND part = 0 AND time BETWEEN :from AND :to
-                       AND NOT EXISTS (SELECT 1 FROM reports
-                                       WHERE entry = entries.id AND stream = :stream AND session = :session
-                                         AND form = :form AND stamped = :stamped)",
-                )?
-                .query_row(
-                    named_params! {
-                        ":source": source,
-                        ":from": input.time.plus(-window).0,
-                        ":to": input.time.plus(window).0,
-                        ":stream": report.stream.as_str(),
-                        ":session": report.session.as_str(),
-                        ":form": rows::form_number(report.form),
-                        ":stamped": report.stamped,
-                    },
-                    |row| row.get(0),
-                )?,
+    /// The occurrence among these entries of its source that this input repeats (rules 2 and 3).
+    fn repeated(&self, input: &Input, known: &[Entry]) -> Result<Option<u32>, Failure> {
+        let Repeat::Window(report) = &input.repeat else {
+            return Ok(known.iter().map(|entry| entry.occurrence).min());
         };
+        let window = i64::try_from(WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let mut found = None;
+        for entry in known.iter().filter(|entry| entry.part == 0) {
+            if entry.time.since(input.time).saturating_abs() <= window
+                && found.is_none_or(|found| entry.occurrence < found)
+                && !self.is_reported(entry.id, report)?
+            {
+                found = Some(entry.occurrence);
+            }
+        }
         Ok(found)
     }
 
-    fn entries_of(&self, source: &SourceId, occurrence: u32) -> Result<Vec<EntryId>, Failure> {
-        let mut find = self
-            .tx
-            .prepare_cached("SELECT id FROM entries WHERE source = ?1 AND occurrence = ?2 ORDER BY part")?;
-        let ids = find.query_map(params![source.as_str(), occurrence], |row| row.get(0).map(EntryId))?;
-        Ok(ids.collect::<Result<_, _>>()?)
-    }
-
-    fn next_occurrence(&self, source: &SourceId) -> Result<u32, Failure> {
-        let mut last = self.tx.prepare_cached("SELECT max(occurrence) FROM entries WHERE source = ?1")?;
-        let last: Option<u32> = last.query_row([source.as_str()], |row| row.get(0))?;
-        Ok(last.map_or(0, |n| n.saturating_add(1)))
+    fn is_reported(&self, first: EntryId, report: &Report) -> Result<bool, Failure> {
+        let mut find = self.tx.prepare_cached(
+            "SELECT TRUE FROM reports WHERE entry = ?1 AND stream = ?2 AND session = ?3 AND form = ?4 AND stamped = ?5",
+        )?;
+        Ok(find.exists(params![
+            first.0,
+            report.stream.as_str(),
+            report.session.as_str(),
+            rows::form_number(report.form),
+            report.stamped
+        ])?)
     }
 
     fn remember(&self, first: EntryId, report: &Report) -> Result<(), Failure> {
@@ -133,18 +144,18 @@ impl Writer<'_> {
 
     /// What a copy of a held message changes about it (rule 8): a waiting copy releases it at its own
     /// place, a held one adds its holders and its stamp. Says whether it was released.
-    fn brought(&mut self, entries: &[EntryId], input: &Input) -> Result<bool, Failure> {
+    fn brought(&mut self, entries: &[Entry], input: &Input) -> Result<bool, Failure> {
         let mut released = false;
-        for (id, n) in entries.iter().zip(0..) {
-            let Some(Entry { state: EntryState::Held { mut by }, .. }) = find(self.tx, *id)? else {
-                continue;
-            };
+        for (Entry { id, state, .. }, n) in entries.iter().zip(0..) {
+            let EntryState::Held { by } = state else { continue };
+            let mut by = by.clone();
             match &input.state {
                 EntryState::Waiting(first) => {
                     self.release(*id, first + n)?;
                     released = true;
                 }
                 EntryState::Held { by: more } => {
+                    self.index.changed(*id);
                     by.extend(more.iter().filter(|person| !by.contains(person)).cloned().collect::<Vec<_>>());
                     self.run(
                         "UPDATE entries SET held_by = ?2, stamp = max(coalesce(stamp, ?3), coalesce(?3, stamp)) WHERE id = ?1",
@@ -160,19 +171,30 @@ impl Writer<'_> {
     /// The post of ours that this is (rule 6): same IV, same author, and no other conversation.
     fn own(&self, input: &Input) -> Result<Option<EntrySummary>, Failure> {
         let Some(iv) = &input.iv else { return Ok(None) };
-        let found = summaries(
-            self.tx,
-            "iv = ?1 AND sender = ?2 AND coalesce(link_conversation = ?3, TRUE)",
-            params![
-                iv.as_slice(),
-                input.sender.as_str(),
-                input.conversation.as_ref().map(ConversationId::as_str)
-            ],
-        )?;
-        Ok(found.into_iter().next())
+        let own = self.index.named(self.tx, Name::Iv(iv))?.into_iter().find(|entry| {
+            entry.iv.as_ref() == Some(iv)
+                && entry.sender == input.sender
+                && match &entry.state {
+                    EntryState::Done(Some(Link::Activity(_, conversation))) => {
+                        input.conversation.as_ref() == Some(conversation)
+                    }
+                    _ => true,
+                }
+        });
+        Ok(own.map(|entry| entry.summary()))
     }
 
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
+        if let Change::Move(id, _)
+        | Change::Attempt(id, _)
+        | Change::Return(id)
+        | Change::Done(id, _)
+        | Change::Close(id, _)
+        | Change::Reopen(id, _)
+        | Change::Reported(id) = change
+        {
+            self.index.changed(*id);
+        }
         match change {
             Change::Release(places) => {
                 for (id, place) in places {
@@ -197,6 +219,10 @@ impl Writer<'_> {
                 self.run("UPDATE entries SET attempt_stream = NULL, attempt_n = NULL WHERE id = ?1", [id.0])
             }
             Change::Done(id, link) => {
+                if let Some(Link::Activity(activity, _)) = link {
+                    let name = Name::Activity(activity.as_str());
+                    self.index.names.add(self.tx, name, *id, EntryId(self.counters.named))?;
+                }
                 let link = LinkColumns::of(link.as_ref());
                 self.run(
                     "UPDATE entries SET state = ?2, held_by = NULL, attempt_stream = NULL, attempt_n = NULL,
@@ -258,6 +284,7 @@ impl Writer<'_> {
     /// Gives a held entry its place in its lane.
     fn release(&mut self, id: EntryId, place: u64) -> Result<(), Failure> {
         self.place_given(place);
+        self.index.changed(id);
         self.run(
             "UPDATE entries SET state = ?3, held_by = NULL, place = ?2 WHERE id = ?1 AND state = ?4",
             params![id.0, place, WAITING, HELD],
@@ -281,19 +308,35 @@ impl Writer<'_> {
 
     /// Entries stand in the order of their commit, so that the old ones are read and no others. A message
     /// goes with all its parts.
-    fn expire(&self, before: Time) -> Result<(), Failure> {
+    fn expire(&mut self, before: Time) -> Result<(), Failure> {
         let first_kept: Option<u64> = self
             .tx
             .prepare_cached("SELECT id FROM entries WHERE committed >= ?1 ORDER BY id LIMIT 1")?
             .query_row([before.0], |row| row.get(0))
             .optional()?;
-        self.run(
-            "DELETE FROM entries WHERE id < ?1 AND state >= ?2
-                 AND NOT EXISTS (SELECT 1 FROM entries AS part
-                                 WHERE part.source = entries.source AND part.occurrence = entries.occurrence
-                                   AND part.state < ?2)",
-            params![first_kept.unwrap_or(self.counters.next_entry), DONE],
-        )
+        let first_kept = first_kept.unwrap_or(self.counters.next_entry);
+        let first: Option<u64> = self.tx.query_row("SELECT min(id) FROM entries", [], |row| row.get(0))?;
+        for from in (first.unwrap_or(first_kept)..first_kept).step_by(EXPIRED_AT_ONCE) {
+            let until = first_kept.min(from + EXPIRED_AT_ONCE as u64);
+            let finished = "id >= ?1 AND id < ?2 AND state >= ?3";
+            for entry in rows::entries(self.tx, finished, params![from, until, DONE])? {
+                self.forget(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a finished entry, unless a part of its message is unfinished.
+    fn forget(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let parts = self.index.named(self.tx, Name::Source(entry.source.as_str()))?;
+        let waits = |part: &Entry| {
+            (&part.source, part.occurrence) == (&entry.source, entry.occurrence) && !part.state.is_finished()
+        };
+        if parts.iter().any(waits) {
+            return Ok(());
+        }
+        self.index.names.forget(self.tx, entry)?;
+        self.run("DELETE FROM entries WHERE id = ?1", [entry.id.0])
     }
 
     fn place_given(&mut self, place: u64) {
@@ -306,57 +349,9 @@ impl Writer<'_> {
     }
 }
 
-/// One entry without its body.
-fn find(db: &Connection, id: EntryId) -> Result<Option<Entry>, Failure> {
-    let mut find = db.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"))?;
-    Ok(find.query_row([id.0], rows::entry).optional()?)
-}
-
-/// What a reference means now, in order of numbers.
-pub(crate) fn target_of(db: &Connection, target: &TargetRef) -> Result<Vec<EntrySummary>, Failure> {
-    match target {
-        TargetRef::Activity(id) => summaries(
-            db,
-            "id IN (SELECT id FROM entries WHERE source = ?1 AND lane_to = 'jabber'
-                    UNION SELECT id FROM entries WHERE link_activity = ?1
-                    UNION SELECT id FROM entries WHERE target_activity = ?1 AND kind = 'edit')",
-            [id.as_str()],
-        ),
-        TargetRef::Stanza { author, id } => {
-            let written = summaries(db, "derived = ?1", [id.as_str()])?;
-            if !written.is_empty() {
-                return Ok(written);
-            }
-            summaries(db, "sender = ?1 AND stanza = ?2 AND kind <> 'read'", [author.as_str(), id.as_str()])
-        }
-    }
-}
-
-/// One entry with its body, and what it refers to.
-pub(crate) fn stored(db: &Connection, id: EntryId, sealer: &Sealer) -> Result<Option<Stored>, Failure> {
-    let Some(mut entry) = find(db, id)? else { return Ok(None) };
-    entry.body = rows::body(db, id, sealer)?;
-    let target = match &entry.target {
-        Some(target) => target_of(db, target)?,
-        None => Vec::new(),
-    };
-    Ok(Some(Stored { entry, target }))
-}
-
-/// The entries for which a condition holds, in order of their numbers.
-fn summaries(db: &Connection, condition: &str, given: impl Params) -> Result<Vec<EntrySummary>, Failure> {
-    let mut find =
-        db.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE {condition} ORDER BY id"))?;
-    let found = find.query_map(given, rows::summary)?;
-    Ok(found.collect::<Result<_, _>>()?)
-}
-
 /// All unfinished entries without their bodies, in order of their numbers.
 pub(crate) fn unfinished(db: &Connection) -> Result<Vec<Entry>, Failure> {
-    let mut find =
-        db.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE state < {DONE} ORDER BY id"))?;
-    let found = find.query_map([], rows::entry)?;
-    Ok(found.collect::<Result<_, _>>()?)
+    Ok(rows::entries(db, &format!("state < {DONE}"), [])?)
 }
 
 /// What was delivered to Jabber and still has its body, as it waited, in order of numbers.

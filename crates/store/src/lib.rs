@@ -3,8 +3,10 @@
 mod commit;
 mod error;
 mod figures;
+mod find;
 pub mod letter;
 mod look;
+mod names;
 mod rows;
 mod schema;
 mod seal;

@@ -4,9 +4,9 @@ use router::envelope::{Body, Form, Link};
 use router::ids::{
     ActivityId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
 };
-use router::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
+use router::outbox::{Entry, EntryKind, EntryState, Lane, TargetRef};
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{CachedStatement, Connection, Row, named_params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, params};
 
 use crate::error::Failure;
 use crate::seal::{DoesNotOpen, Place, Sealer};
@@ -130,6 +130,7 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
     let state = state_columns(&entry.state);
     let body =
         BodyColumns::of(if entry.state.is_finished() { &Body::None } else { &entry.body }, entry.id, sealer);
+    // By place: binding a value by its name costs more than writing the row.
     db.prepare_cached(
         "INSERT INTO entries (
              id, source, occurrence, part, derived, iv, lane_to, lane_a, lane_b, kind, sender,
@@ -137,50 +138,45 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
              target_author, target_stanza, committed, run, state, held_by, place,
              attempt_stream, attempt_n, link_activity, link_conversation, link_stanza, reason,
              reported, body_form, body_key, body)
-         VALUES (
-             :id, :source, :occurrence, :part, :derived, :iv, :lane_to, :lane_a, :lane_b,
-             :kind, :sender, :recipient, :carrier, :conversation, :stanza, :time, :stamp,
-             :target_activity, :target_author, :target_stanza, :committed, :run, :state,
-             :held_by, :place, :attempt_stream, :attempt_n, :link_activity, :link_conversation,
-             :link_stanza, :reason, :reported, :body_form, :body_key, :body)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
-    .execute(named_params! {
-        ":id": entry.id.0,
-        ":source": entry.source.as_str(),
-        ":occurrence": entry.occurrence,
-        ":part": entry.part,
-        ":derived": entry.derived.as_str(),
-        ":iv": entry.iv.as_ref().map(<[u8; 12]>::as_slice),
-        ":lane_to": lane_to,
-        ":lane_a": lane_a,
-        ":lane_b": lane_b,
-        ":kind": entry.kind.tag(),
-        ":sender": entry.sender.as_str(),
-        ":recipient": entry.recipient.as_ref().map(PersonId::as_str),
-        ":carrier": entry.carrier.as_str(),
-        ":conversation": entry.conversation.as_ref().map(ConversationId::as_str),
-        ":stanza": entry.stanza.as_ref().map(StanzaId::as_str),
-        ":time": entry.time.0,
-        ":stamp": entry.stamp.map(|time| time.0),
-        ":target_activity": target_activity,
-        ":target_author": target_author,
-        ":target_stanza": target_stanza,
-        ":committed": entry.committed.0,
-        ":run": entry.run,
-        ":state": state.state,
-        ":held_by": state.held_by,
-        ":place": state.place,
-        ":attempt_stream": entry.attempt.as_ref().map(|at| at.stream.as_str()),
-        ":attempt_n": entry.attempt.as_ref().map(|at| at.n),
-        ":link_activity": state.link.activity,
-        ":link_conversation": state.link.conversation,
-        ":link_stanza": state.link.stanza,
-        ":reason": state.reason,
-        ":reported": entry.reported,
-        ":body_form": body.form,
-        ":body_key": body.key,
-        ":body": body.body,
-    })?;
+    .execute(params![
+        entry.id.0,
+        entry.source.as_str(),
+        entry.occurrence,
+        entry.part,
+        entry.derived.as_str(),
+        entry.iv.as_ref().map(<[u8; 12]>::as_slice),
+        lane_to,
+        lane_a,
+        lane_b,
+        entry.kind.tag(),
+        entry.sender.as_str(),
+        entry.recipient.as_ref().map(PersonId::as_str),
+        entry.carrier.as_str(),
+        entry.conversation.as_ref().map(ConversationId::as_str),
+        entry.stanza.as_ref().map(StanzaId::as_str),
+        entry.time.0,
+        entry.stamp.map(|time| time.0),
+        target_activity,
+        target_author,
+        target_stanza,
+        entry.committed.0,
+        entry.run,
+        state.state,
+        state.held_by,
+        state.place,
+        entry.attempt.as_ref().map(|at| at.stream.as_str()),
+        entry.attempt.as_ref().map(|at| at.n),
+        state.link.activity,
+        state.link.conversation,
+        state.link.stanza,
+        state.reason,
+        entry.reported,
+        body.form,
+        body.key,
+        body.body,
+    ])?;
     Ok(())
 }
 
@@ -248,9 +244,18 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-/// As much of a row of [`COLUMNS`] as a decision needs.
-pub(crate) fn summary(row: &Row<'_>) -> rusqlite::Result<EntrySummary> {
-    entry(row).map(|entry| entry.summary())
+/// One entry without its body.
+pub(crate) fn find(db: &Connection, id: EntryId) -> rusqlite::Result<Option<Entry>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"))?
+        .query_row([id.0], entry)
+        .optional()
+}
+
+/// The entries for which a condition holds, without their bodies, in order of their numbers.
+pub(crate) fn entries(db: &Connection, condition: &str, given: impl Params) -> rusqlite::Result<Vec<Entry>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE {condition} ORDER BY id"))?
+        .query_map(given, entry)?
+        .collect()
 }
 
 /// The body of an entry.

@@ -2,15 +2,18 @@
 
 use rusqlite::Transaction;
 
+use crate::names;
+
 /// The format that this release writes; it reads every format from 1 on.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// "HMsg", at byte 68 of the file: how a store is told from any other SQLite file.
 pub(crate) const APPLICATION_ID: i32 = 0x484d_7367;
 
 /// Step `n` brings a file of format `n` to format `n + 1`; an empty file has format 0. A released step
 /// is never changed.
-pub(crate) const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; FORMAT_VERSION as usize] = [create];
+pub(crate) const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; FORMAT_VERSION as usize] =
+    [create, name];
 
 fn create(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute_batch(
@@ -86,4 +89,26 @@ fn create(tx: &Transaction<'_>) -> rusqlite::Result<()> {
         CREATE TABLE sealed (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
         ",
     )
+}
+
+/// One index of names in place of six of ids.
+fn name(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute_batch(
+        "
+        DROP INDEX entries_source;
+        DROP INDEX entries_derived;
+        DROP INDEX entries_iv;
+        DROP INDEX entries_activity;
+        DROP INDEX entries_target;
+        DROP INDEX entries_stanza;
+        CREATE TABLE names (
+            name  INTEGER NOT NULL,
+            entry INTEGER NOT NULL,
+            PRIMARY KEY (name, entry)
+        ) STRICT, WITHOUT ROWID;
+        ALTER TABLE counters ADD COLUMN named INTEGER NOT NULL DEFAULT 1;
+        UPDATE counters SET named = next_entry;
+        ",
+    )?;
+    names::fill(tx)
 }

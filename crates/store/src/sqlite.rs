@@ -16,6 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use crate::commit::{self, Counters, Writer};
 use crate::error::{Failure, OpenError};
 use crate::figures::Figures;
+use crate::find::Index;
+use crate::names::{Names, YOUNG};
 use crate::schema::{APPLICATION_ID, FORMAT_VERSION, STEPS};
 use crate::seal::{Place, Sealer, StoreKey};
 
@@ -51,6 +53,9 @@ pub struct Options {
     /// What it does wrong on purpose; `None`, the default: nothing.
     #[cfg(feature = "testing")]
     pub broken: Option<Broken>,
+    /// How many names are kept in memory before they go into the file's index.
+    #[cfg(feature = "testing")]
+    pub young: usize,
 }
 
 impl Default for Options {
@@ -62,6 +67,8 @@ impl Default for Options {
             file_system: None,
             #[cfg(feature = "testing")]
             broken: None,
+            #[cfg(feature = "testing")]
+            young: YOUNG,
         }
     }
 }
@@ -99,6 +106,13 @@ impl Options {
         "FULL"
     }
 
+    fn young(self) -> usize {
+        #[cfg(feature = "testing")]
+        return self.young;
+        #[cfg(not(feature = "testing"))]
+        YOUNG
+    }
+
     fn leaves_log(self) -> bool {
         #[cfg(feature = "testing")]
         return self.broken == Some(Broken::LeavesLog);
@@ -114,6 +128,7 @@ pub struct Store {
     sealer: Sealer,
     tagger: Tagger,
     counters: Counters,
+    index: Index,
     floor: u64,
     figures: Arc<Figures>,
     /// A commit has failed: what is on disk is unknown to this process (rule 12).
@@ -165,12 +180,14 @@ impl Store {
             return Err(OpenError::OtherKey { path: path.to_path_buf() });
         }
         let counters = counters(&db).map_err(sqlite)?;
+        let names = Names::read(&db, EntryId(counters.named), options.young()).map_err(sqlite)?;
         Ok(Self {
             db,
             path: path.to_path_buf(),
             sealer,
             tagger,
             counters,
+            index: Index::new(names),
             floor: options.floor,
             figures: Arc::default(),
             failed: false,
@@ -200,7 +217,7 @@ impl Store {
         let mut targets = Vec::new();
         for entry in &entries {
             if let Some(target) = &entry.target {
-                targets.push((entry.id, commit::target_of(&tx, target)?));
+                targets.push((entry.id, self.index.target(&tx, target)?));
             }
         }
         let loaded = Loaded {
@@ -228,13 +245,20 @@ impl Store {
 
     fn write_all(&mut self, batches: &[Batch], now: Time) -> Result<Vec<Vec<Novelty>>, Failure> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut writer =
-            Writer { tx: &tx, sealer: &self.sealer, tagger: &self.tagger, now, counters: self.counters };
+        let mut writer = Writer {
+            tx: &tx,
+            sealer: &self.sealer,
+            tagger: &self.tagger,
+            now,
+            index: &mut self.index,
+            counters: self.counters,
+        };
         let novelties = batches.iter().map(|batch| writer.batch(batch)).collect::<Result<_, _>>()?;
+        writer.settle()?;
         let counters = writer.counters;
         if counters != self.counters {
-            tx.prepare_cached("UPDATE counters SET next_entry = ?1, next_place = ?2")?
-                .execute(params![counters.next_entry, counters.next_place])?;
+            tx.prepare_cached("UPDATE counters SET next_entry = ?1, next_place = ?2, named = ?3")?
+                .execute(params![counters.next_entry, counters.next_place, counters.named])?;
         }
         tx.commit()?;
         self.counters = counters;
@@ -273,11 +297,11 @@ impl Storage for Store {
     }
 
     fn entry(&mut self, id: EntryId) -> Result<Option<Stored>, StorageError> {
-        commit::stored(&self.db, id, &self.sealer).map_err(|failure| failure.at(&self.path))
+        self.index.stored(&self.db, id, &self.sealer).map_err(|failure| failure.at(&self.path))
     }
 
     fn target(&mut self, target: &TargetRef) -> Result<Vec<EntrySummary>, StorageError> {
-        commit::target_of(&self.db, target).map_err(|failure| failure.at(&self.path))
+        self.index.target(&self.db, target).map_err(|failure| failure.at(&self.path))
     }
 
     fn room(&self) -> Option<u64> {
@@ -376,8 +400,13 @@ fn sealed_value(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>
 }
 
 fn counters(db: &Connection) -> rusqlite::Result<Counters> {
-    db.query_row("SELECT run, next_entry, next_place FROM counters", [], |row| {
-        Ok(Counters { run: row.get(0)?, next_entry: row.get(1)?, next_place: row.get(2)? })
+    db.query_row("SELECT run, next_entry, next_place, named FROM counters", [], |row| {
+        Ok(Counters {
+            run: row.get(0)?,
+            next_entry: row.get(1)?,
+            next_place: row.get(2)?,
+            named: row.get(3)?,
+        })
     })
 }
 

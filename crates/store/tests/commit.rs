@@ -246,7 +246,10 @@ fn targets_are_found_by_activity_and_stanza_with_earlier_edits() {
     let two = Input { parts: vec![part("one"), part("two")], ..text("a", "") };
     let id = insert(&mut store, two);
     let second = EntryId(id.0 + 1);
-    let derived = read(&mut store, second).derived;
+    let lane = Lane::ToJabber(ConversationId::new("conv"));
+    let to_jabber = insert(&mut store, Input { lane, stanza: None, ..text("came", "three") });
+    let derived = |store: &mut Store, id| read(store, id).derived;
+    let (posted, written) = (derived(&mut store, second), derived(&mut store, to_jabber));
     let link = Link::Activity(ActivityId::new("act"), ConversationId::new("conv"));
     commit(&mut store, vec![], vec![Change::Done(id, Some(link))]);
     let by_stanza =
@@ -266,7 +269,9 @@ fn targets_are_found_by_activity_and_stanza_with_earlier_edits() {
     };
     let cases = [
         (activity("act"), vec![id]),
-        (by_stanza("bob", derived.as_str()), vec![second]),
+        (by_stanza("bob", written.as_str()), vec![to_jabber]),
+        (by_stanza("bob", posted.as_str()), vec![]),
+        (activity("came"), vec![to_jabber]),
         (by_stanza("ann", "stanza-a"), vec![id, second]),
         (by_stanza("bob", "stanza-a"), vec![]),
         (activity("a"), vec![]),
@@ -330,4 +335,31 @@ fn retention_forgets_finished_entries_only_and_their_ids_are_not_given_again() {
     assert!(store.entry(old).unwrap().is_none());
     assert!(store.entry(waiting).unwrap().is_some());
     assert_eq!(insert(&mut store, window("old")), EntryId(3), "new again, under a new number");
+}
+
+#[test]
+fn what_is_forgotten_leaves_no_names_behind() {
+    let place = Place::new();
+    let mut options = store::Options::default();
+    options.young = 0;
+    let mut store = place.open_with(options);
+    store.load(Time(0)).unwrap();
+    let link = |n: u64| Link::Activity(ActivityId::new(format!("a{n}")), ConversationId::new("c"));
+    for n in 0..40 {
+        let id =
+            insert(&mut store, Input { parts: vec![part("one"), part("two")], ..text(&format!("m{n}"), "") });
+        let done = [id, EntryId(id.0 + 1)].map(|id| Change::Done(id, Some(link(id.0))));
+        commit(&mut store, vec![], done.to_vec());
+    }
+    let kept = insert(&mut store, text("waiting", "x"));
+    commit(&mut store, vec![], vec![Change::Expire(Time(i64::MAX))]);
+    drop(store);
+    let db = rusqlite::Connection::open(place.file()).unwrap();
+    let entries = db
+        .prepare("SELECT DISTINCT entry FROM names")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<Vec<u64>, _>>();
+    assert_eq!(entries.unwrap(), [kept.0]);
 }

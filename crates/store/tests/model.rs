@@ -14,6 +14,7 @@ use router::memory::MemoryStorage;
 use router::outbox::{
     Batch, Change, EntryKind, EntryState, Input, Lane, Loaded, Part, Repeat, Report, Storage, TargetRef,
 };
+use store::Options;
 use support::{Place, person, tagger};
 
 const MINUTE: i64 = 60_000;
@@ -169,10 +170,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
-    fn the_file_and_the_memory_agree(steps in steps()) {
+    fn the_file_and_the_memory_agree(steps in steps(), young in prop_oneof![0..6usize, Just(16_384)]) {
         let place = Place::new();
         let mut model = MemoryStorage::new(tagger());
-        let mut store = place.open();
+        // Names that go into the file's index at once, soon, or not within this test.
+        let mut options = Options::default();
+        options.young = young;
+        let mut store = place.open_with(options);
         model.load(Time(0)).unwrap();
         store.load(Time(0)).unwrap();
         for (step, now) in steps.into_iter().zip((0i64..).step_by(3)) {
@@ -188,7 +192,7 @@ proptest! {
                 }
                 Step::Restart => {
                     drop(store);
-                    store = place.open();
+                    store = place.open_with(options);
                     prop_assert_eq!(contents(&mut store), contents(&mut model));
                 }
             }

@@ -15,7 +15,7 @@ fn kept_file(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}.db"))
 }
 
-/// What the kept file of format 1 was made with.
+/// What the kept files were made with.
 fn fill(store: &mut store::Store) {
     store.load(Time(0)).unwrap();
     let mark = Input {
@@ -40,8 +40,17 @@ fn fill(store: &mut store::Store) {
 
 #[test]
 fn a_file_of_format_1_opens_with_everything_in_it() {
+    opens_with_everything_in_it(1);
+}
+
+#[test]
+fn a_file_of_format_2_opens_with_everything_in_it() {
+    opens_with_everything_in_it(2);
+}
+
+fn opens_with_everything_in_it(format: u32) {
     let place = Place::new();
-    std::fs::copy(kept_file(1), place.file()).unwrap();
+    std::fs::copy(kept_file(format), place.file()).unwrap();
     let mut store = place.open();
     let loaded = store.load(Time(0)).unwrap();
     assert_eq!(loaded.run, 2);

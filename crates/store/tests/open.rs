@@ -38,7 +38,7 @@ fn a_newer_format_is_left_alone() {
     let before = std::fs::read(place.file()).unwrap();
     assert_eq!(
         said(&place),
-        "the store FILE has format 2, this release reads up to 1: use the release that wrote it, or a later one"
+        "the store FILE has format 3, this release reads up to 2: use the release that wrote it, or a later one"
     );
     assert_eq!(std::fs::read(place.file()).unwrap(), before);
 }

@@ -32,6 +32,10 @@ impl Place {
     pub(crate) fn open(&self) -> Store {
         open(&self.file()).unwrap()
     }
+
+    pub(crate) fn open_with(&self, options: Options) -> Store {
+        Store::open(&self.file(), &key(), tagger(), options).unwrap()
+    }
 }
 
 pub(crate) fn key() -> StoreKey {

@@ -1,0 +1,120 @@
+//! Finding entries again: by number, by name, and what a reference means.
+
+use std::collections::BTreeMap;
+
+use router::envelope::{Body, Link};
+use router::ids::EntryId;
+use router::outbox::{Entry, EntryKind, EntryState, EntrySummary, Lane, Stored, TargetRef};
+use rusqlite::Connection;
+
+use crate::error::Failure;
+use crate::names::{Name, Names};
+use crate::rows;
+use crate::seal::Sealer;
+
+/// How many entries are remembered as they were inserted.
+const RECENT: usize = 512;
+
+/// Where entries are found without a search of the file.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) names: Names,
+    /// Entries that stand in the file as they were inserted lately, with their bodies: most are delivered at once,
+    /// and many are repeated at once.
+    recent: BTreeMap<EntryId, Entry>,
+}
+
+impl Index {
+    pub(crate) fn new(names: Names) -> Self {
+        Self { names, recent: BTreeMap::new() }
+    }
+
+    /// Remembers an entry that was just inserted.
+    pub(crate) fn remember(&mut self, entry: Entry) {
+        if !entry.state.is_finished() {
+            self.recent.insert(entry.id, entry);
+        }
+        if self.recent.len() > RECENT {
+            self.recent.pop_first();
+        }
+    }
+
+    /// An entry is changed: the file alone has it now.
+    pub(crate) fn changed(&mut self, id: EntryId) {
+        self.recent.remove(&id);
+    }
+
+    /// One entry without its body.
+    pub(crate) fn entry(&self, db: &Connection, id: EntryId) -> Result<Option<Entry>, Failure> {
+        match self.recent.get(&id) {
+            Some(entry) => Ok(Some(Entry { body: Body::None, ..entry.clone() })),
+            None => Ok(rows::find(db, id)?),
+        }
+    }
+
+    /// The entries that may have this name, in order of their numbers.
+    pub(crate) fn named(&self, db: &Connection, name: Name<'_>) -> Result<Vec<Entry>, Failure> {
+        let ids = self.names.find(db, name)?.into_iter();
+        ids.filter_map(|id| self.entry(db, id).transpose()).collect()
+    }
+
+    /// What a reference means now, in order of numbers.
+    pub(crate) fn target(&self, db: &Connection, target: &TargetRef) -> Result<Vec<EntrySummary>, Failure> {
+        let found = match target {
+            TargetRef::Activity(id) => {
+                let mut all = BTreeMap::new();
+                for name in
+                    [Name::Source(id.as_str()), Name::Activity(id.as_str()), Name::Edited(id.as_str())]
+                {
+                    all.extend(self.named(db, name)?.into_iter().map(|entry| (entry.id, entry)));
+                }
+                let means = |entry: &Entry| {
+                    let came =
+                        matches!(entry.lane, Lane::ToJabber(_)) && entry.source.as_str() == id.as_str();
+                    let posted =
+                        matches!(&entry.state, EntryState::Done(Some(Link::Activity(a, _))) if a == id);
+                    came || posted || (entry.kind == EntryKind::Edit && entry.target.as_ref() == Some(target))
+                };
+                all.into_values().filter(means).collect()
+            }
+            TargetRef::Stanza { author, id } => {
+                let written = |entry: &Entry| {
+                    matches!(entry.lane, Lane::ToJabber(_)) && entry.derived.as_str() == id.as_str()
+                };
+                let mut found = self.named(db, Name::Derived(id.as_str()))?;
+                found.retain(written);
+                if found.is_empty() {
+                    found = self.named(db, Name::Stanza(author, id.as_str()))?;
+                    found.retain(|entry| {
+                        entry.sender == *author
+                            && entry.stanza.as_ref() == Some(id)
+                            && entry.kind != EntryKind::Read
+                    });
+                }
+                found
+            }
+        };
+        Ok(found.iter().map(Entry::summary).collect())
+    }
+
+    /// One entry with its body, and what it refers to.
+    pub(crate) fn stored(
+        &self,
+        db: &Connection,
+        id: EntryId,
+        sealer: &Sealer,
+    ) -> Result<Option<Stored>, Failure> {
+        let entry = match self.recent.get(&id) {
+            Some(entry) => entry.clone(),
+            None => {
+                let Some(entry) = rows::find(db, id)? else { return Ok(None) };
+                Entry { body: rows::body(db, id, sealer)?, ..entry }
+            }
+        };
+        let target = match &entry.target {
+            Some(target) => self.target(db, target)?,
+            None => Vec::new(),
+        };
+        Ok(Some(Stored { entry, target }))
+    }
+}
