@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         deliver_to_pending: false,
         since: None,
         rate: None,
+        bot: false,
+        notices: false,
     };
     let mut router = Router::new(config, store.load(now)?, now)?;
 

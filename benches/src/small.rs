@@ -164,6 +164,8 @@ impl Rig {
             deliver_to_pending: false,
             since: Some(Time(0)),
             rate: None,
+            bot: false,
+            notices: false,
         };
         let router = Router::new(config, storage.load(NOW)?, NOW)?;
         let mut rig = Self { router, storage, stream: ImpStreamId::new("link") };
@@ -310,6 +312,7 @@ fn input(n: u64) -> Input {
         recipient: Some(b),
         carrier: a,
         stanza: Some(StanzaId::new(format!("{n:036}"))),
+        from: Some("sender@lab.example/phone".into()),
         conversation: None,
         time: NOW,
         stamp: None,

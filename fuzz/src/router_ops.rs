@@ -56,6 +56,8 @@ fn config() -> Config {
         deliver_to_pending: false,
         since: Some(Time(0)),
         rate: Some((20, Duration::from_secs(1))),
+        bot: true,
+        notices: true,
     }
 }
 
@@ -126,6 +128,10 @@ impl World {
             _ => {
                 if input.ratio(1, 4)? {
                     self.restart();
+                    return Ok(());
+                }
+                if input.ratio(1, 4)? {
+                    self.handle(Inbound::Gap(person(input)?, self.near(input)?, self.now));
                     return Ok(());
                 }
                 Inbound::Handled(self.upstream(input)?)

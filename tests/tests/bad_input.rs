@@ -81,13 +81,13 @@ fn what_ends_the_start_is_said_in_one_way_only() {
                 replace(&folder.join("connector.toml"), "link = \"a\"", "link = \"d\"");
                 replace(&folder.join("connector.toml"), "time_scale = 20", "time_scale = \"fast\"");
             },
-            "connector: FOLDER/connector.toml has these mistakes:\n  line 23: imp.link: expected one of \"a\", \"b\", \
-             \"c\"\n  line 39: testing.time_scale: expected a whole number from 1 to 1000",
+            "connector: FOLDER/connector.toml has these mistakes:\n  line 25: imp.link: expected one of \"a\", \"b\", \
+             \"c\"\n  line 41: testing.time_scale: expected a whole number from 1 to 1000",
         ),
         (
             "a secret is missing",
             |folder| fs::remove_file(folder.join("imp.secret")).unwrap(),
-            "connector: FOLDER/connector.toml has one mistake:\n  line 25: imp.secret_file: cannot read \
+            "connector: FOLDER/connector.toml has one mistake:\n  line 27: imp.secret_file: cannot read \
              FOLDER/imp.secret: No such file or directory (os error 2)",
         ),
         (
@@ -112,7 +112,7 @@ fn what_ends_the_start_is_said_in_one_way_only() {
             "a token in the clear over the network",
             |folder| replace(&folder.join("connector.toml"), "http://127.0.0.1", "http://192.0.2.1"),
             "connector: FOLDER/connector.toml has these mistakes:\n  line 12: webex.discovery_url: plain http is refused \
-             off loopback: use https\n  line 27: imp.axl_url: plain http is refused off loopback: use https\n  line 39: \
+             off loopback: use https\n  line 29: imp.axl_url: plain http is refused off loopback: use https\n  line 41: \
              testing.time_scale: above 1 is refused unless every address is on loopback",
         ),
         (
@@ -137,7 +137,7 @@ fn what_ends_the_start_is_said_in_one_way_only() {
                 bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
                 fs::write(folder.join("connector.db"), bytes).unwrap();
             },
-            "connector: the store FOLDER/connector.db has format 99, this release reads up to 1: use the release that \
+            "connector: the store FOLDER/connector.db has format 99, this release reads up to 2: use the release that \
              wrote it, or a later one",
         ),
         (

@@ -243,6 +243,8 @@ impl Parts {
                 capacity: config.limits.deliveries as usize,
                 deliver_to_pending: config.webex.deliver_to_pending,
                 since: None,
+                bot: config.webex.bot_token.is_some(),
+                notices: config.webex.notices,
                 rate: Some((
                     config.limits.messages_per_minute,
                     Duration::from_secs(60) / config.limits.messages_per_minute.max(1),
@@ -268,6 +270,7 @@ impl Parts {
                 presence: PresenceConfig { poll: config.presence.poll, subscribe: config.presence.subscribe },
                 people,
                 bot,
+                utc_offset: config.organization.timezone,
             },
             opened.port.clone(),
             WebexKept {
@@ -279,6 +282,7 @@ impl Parts {
                 cloud,
                 keys: Arc::new(vault),
                 ledger: Arc::new(opened.handle.clone()),
+                tagger: tagger(config),
                 clock,
                 generator: generator.clone(),
             },

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use router::entitlement::Client;
 use router::ids::{EntryId, ImpStreamId, PersonId, StreamId, Ticket, Time};
 use router::inbound::{Inbound, Outcome};
 use router::outbound::{Hint, MaybeSent, Outbound};
@@ -372,8 +373,8 @@ impl Hub {
                     }
                 }
                 Outbound::DirectoryChanged => self.tell_directory(),
-                Outbound::Undelivered(entry, reason) => {
-                    self.keeper.ask(Question::Undelivered { entry, reason });
+                Outbound::GivenUp(entry, reason) => {
+                    tracing::warn!(entry = entry.0, reason, "given up, and never to be delivered");
                 }
             }
         }
@@ -398,18 +399,11 @@ impl Hub {
             Answer::Deliver { ticket, entry, maybe_sent, stored } => {
                 self.hand_over(ticket, entry, maybe_sent, stored);
             }
-            Answer::Undelivered { reason, stored } => {
-                // Whoever wrote in one client is told in that client.
-                if let Some(Stored { entry, .. }) = stored {
-                    let side = Side::towards(&entry.lane).other();
-                    self.order(side, Order::Undelivered(Box::new(entry), reason));
-                }
-            }
         }
     }
 
-    fn hand_over(&mut self, ticket: Ticket, id: EntryId, maybe_sent: MaybeSent, stored: Option<Stored>) {
-        let Some(Stored { entry, target }) = stored else {
+    fn hand_over(&mut self, ticket: Ticket, id: EntryId, maybe_sent: MaybeSent, stored: Option<Box<Stored>>) {
+        let Some(stored) = stored else {
             // Only a finished entry is ever deleted, and only by age.
             tracing::error!(entry = id.0, "an entry that was to be delivered is not in the store");
             self.handle(Inbound::Receipt(ticket, Outcome::Wedged("the entry is not in the store".into())));
@@ -418,6 +412,7 @@ impl Hub {
         if self.stopping.is_some() {
             return;
         }
+        let Stored { entry, target } = *stored;
         crash::point(crash::DELIVER);
         let side = Side::towards(&entry.lane);
         self.in_flight.insert(ticket, side);
@@ -539,16 +534,9 @@ impl Side {
     }
 
     fn towards(lane: &Lane) -> Self {
-        match lane {
-            Lane::ToWebex(..) => Self::Webex,
-            Lane::ToJabber(_) => Self::Jabber,
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Jabber => Self::Webex,
-            Self::Webex => Self::Jabber,
+        match lane.towards() {
+            Client::Webex => Self::Webex,
+            Client::Jabber => Self::Jabber,
         }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod calendar;
 pub mod crash;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

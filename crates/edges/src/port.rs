@@ -47,8 +47,6 @@ pub enum Order {
     Kept(u64),
     /// Who is whom, from now on; also the first order of a run in whose store there was a directory.
     Directory(Arc<Directory>),
-    /// Tell the sender, once, that this was not delivered.
-    Undelivered(Box<Entry>, Box<str>),
     /// Stop: accept nothing new, let deliveries in flight finish; streams are dropped, not closed,
     /// unless `sign_out`.
     Stop {

@@ -81,6 +81,8 @@ fn settings() -> Settings {
             deliver_to_pending: false,
             since: Some(Time(0)),
             rate: None,
+            bot: false,
+            notices: false,
         },
         intake: 64,
         grace: Duration::from_secs(5),

@@ -98,14 +98,14 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
         ("client_secret_file", quoted("client.secret")),
         ("admin_token_file", quoted("admin.token")),
         ("license_id", quoted(LICENSE_ID)),
+        ("bot_token_file", quoted("bot.token")),
+        // Exactly what the overview shows, and nothing beside it.
+        ("notices", "false".to_owned()),
     ];
     match options.token_source {
         TokenSource::Organization => webex.push(("machine_token_file", quoted("machine.token"))),
-        TokenSource::User => {
-            webex.push(("user_tokens_file", quoted("tokens.csv")));
-            webex.push(("bot_token_file", quoted("bot.token")));
-        }
-        TokenSource::Relay => webex.push(("bot_token_file", quoted("bot.token"))),
+        TokenSource::User => webex.push(("user_tokens_file", quoted("tokens.csv"))),
+        TokenSource::Relay => {}
     }
     if let Some(ca) = &endpoints.ca {
         webex.push(("ca_file", quoted(&ca.to_string_lossy())));

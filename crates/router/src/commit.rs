@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entitlement::Client;
 use crate::envelope::{Body, Envelope, Kind, Link, Origin, Via, WebexOrigin};
 use crate::held::{Hold, Side};
-use crate::ids::{ActivityId, BatchId, EntryId, ImpStreamId, PersonId, StreamId, Ticket, Time, Upstream};
+use crate::ids::{
+    ActivityId, BatchId, EntryId, ImpStreamId, PersonId, SourceId, StreamId, Ticket, Time, Upstream,
+};
 use crate::inbound::{Cause, SessionEvent};
 use crate::intake::{Decision, NEVER_SHOWN, decide};
 use crate::lane::Live;
 use crate::machine::Router;
 use crate::outbound::{MaybeSent, Outbound};
-use crate::outbox::{Batch, Change, EntryState, Input, Lane, Novelty, Part};
+use crate::outbox::{Batch, Change, EntryKind, EntryState, Input, Lane, Novelty, Part};
 use crate::timers::Timer;
 use crate::typing::Lease;
 
@@ -35,6 +38,8 @@ pub(crate) struct Outgoing {
     pub(crate) attempts: Vec<Ticket>,
     pub(crate) settled: Vec<ImpStreamId>,
     moved: BTreeMap<ImpStreamId, u64>,
+    /// What people are told, by its source ids.
+    pub(crate) told: BTreeMap<SourceId, Input>,
 }
 
 impl Outgoing {
@@ -85,10 +90,6 @@ struct Building {
 /// How many inputs one batch takes.
 const BATCH: usize = 256;
 
-/// The reason of a message that was refused for its sender's rate (rule 13), and the condition to tell
-/// the sender (RFC 6120 §8.3.3.18).
-const RATE: &str = "resource-constraint";
-
 impl Router {
     /// Makes the next batch, if the last one is on disk and there is a reason for another.
     pub(crate) fn build(&mut self, now: Time) {
@@ -117,6 +118,7 @@ impl Router {
         }
         self.timers.cancel(&Timer::Changes);
         let outgoing = std::mem::take(&mut self.outgoing);
+        building.inputs.extend(outgoing.told.into_values());
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         self.committing = Some(Committing {
@@ -252,7 +254,12 @@ impl Router {
             }
             Decision::OwnStanza => self.counters.own += 1,
             Decision::Bounced { of, condition } => self.bounced(&of, &condition, now),
-            Decision::NotCarried(rule) => self.count_not_carried(rule),
+            Decision::NotCarried(rule) => {
+                self.count_not_carried(rule);
+                if let Origin::Webex(origin) = &envelope.origin {
+                    self.left_in_the_dark(origin, &envelope.kind);
+                }
+            }
         }
     }
 
@@ -305,10 +312,10 @@ impl Router {
             building.inputs.push(input);
             return;
         }
-        let rated = matches!(envelope.origin, Origin::Jabber(_)) && envelope.kind == Kind::Text;
-        if rated && self.rates.exceeded(&sender, now) {
-            input.state = EntryState::Closed(RATE.into());
-            building.inputs.push(input);
+        if let (Origin::Jabber(origin), Kind::Text) = (&envelope.origin, &envelope.kind)
+            && self.rates.exceeded(&sender, now)
+        {
+            building.inputs.push(self.refusal(input, &origin.session));
             return;
         }
         let (side, holder, hold) = match &envelope.origin {
@@ -392,8 +399,8 @@ impl Router {
         match novelty {
             Novelty::New { entries, occurrence, target } => {
                 let Some(first) = entries.first() else { return };
-                if let EntryState::Closed(reason) = &input.state {
-                    self.closed_at_once(*first, reason);
+                if input.state.is_finished() {
+                    self.count(NEVER_SHOWN);
                     for entry in input.entries(*first, occurrence, now, self.run, &self.config.tagger) {
                         self.lanes.ended(entry.summary(), None);
                     }
@@ -401,6 +408,9 @@ impl Router {
                 }
                 if matches!(input.lane, Lane::ToWebex(..)) {
                     self.rates.count(&input.sender, now);
+                }
+                if input.parts.iter().any(|part| part.kind == EntryKind::Refused) {
+                    self.count_not_carried("rule 13: the sender writes too fast");
                 }
                 for entry in input.entries(*first, occurrence, now, self.run, &self.config.tagger) {
                     self.lanes.insert(Live::new(entry, target.clone(), MaybeSent::No));
@@ -421,16 +431,6 @@ impl Router {
                     self.done(own.id, Link::Activity(activity, conversation), now);
                 }
             }
-        }
-    }
-
-    fn closed_at_once(&mut self, id: EntryId, reason: &str) {
-        if reason == RATE {
-            self.count_not_carried("rule 13: the sender writes too fast");
-            self.out.push_back(Outbound::Undelivered(id, RATE.into()));
-        } else {
-            debug_assert_eq!(reason, NEVER_SHOWN);
-            self.count(NEVER_SHOWN);
         }
     }
 
@@ -509,9 +509,9 @@ pub(crate) fn had_begun(key: &str, value: &[u8]) -> Option<(PersonId, Time)> {
 }
 
 fn side_of(lane: &Lane) -> Side {
-    match lane {
-        Lane::ToWebex(..) => Side::Session,
-        Lane::ToJabber(_) => Side::Socket,
+    match lane.towards() {
+        Client::Webex => Side::Session,
+        Client::Jabber => Side::Socket,
     }
 }
 
@@ -521,9 +521,9 @@ type SortKey = (Time, Time, EntryId);
 /// stamped ones by their stamps, then the others as they came.
 fn sort_key(live: &Live) -> SortKey {
     let entry = &live.entry;
-    match entry.lane {
-        Lane::ToJabber(_) => (entry.time, entry.time, entry.id),
-        Lane::ToWebex(..) => (entry.stamp.unwrap_or(Time(i64::MAX)), Time(0), entry.id),
+    match entry.lane.towards() {
+        Client::Jabber => (entry.time, entry.time, entry.id),
+        Client::Webex => (entry.stamp.unwrap_or(Time(i64::MAX)), Time(0), entry.id),
     }
 }
 
@@ -542,6 +542,7 @@ fn without_bodies(input: &Input) -> Input {
         recipient: input.recipient.clone(),
         carrier: input.carrier.clone(),
         stanza: input.stanza.clone(),
+        from: input.from.clone(),
         conversation: input.conversation.clone(),
         time: input.time,
         stamp: input.stamp,

@@ -1,6 +1,7 @@
 //! What every [`Storage`] must do, as one suite. A store runs it with
 //! [`storage_conformance!`](crate::storage_conformance), one test for each case.
 
+use crate::entitlement::Client;
 use crate::envelope::{Body, Form, Link};
 use crate::ids::{
     ActivityId, BatchId, ConversationId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
@@ -41,6 +42,7 @@ pub const CASES: &[Case] = &[
     ("small_states_are_kept_and_forgotten", small),
     ("what_is_old_and_finished_is_forgotten", expire),
     ("batches_are_carried_out_in_order", order),
+    ("what_people_are_told_is_kept_like_a_message_and_is_none", told),
 ];
 
 /// One `#[test]` for each case of the suite, each with a fixture of its own: any expression that
@@ -67,10 +69,11 @@ macro_rules! storage_conformance {
             small_states_are_kept_and_forgotten
             what_is_old_and_finished_is_forgotten
             batches_are_carried_out_in_order
+            what_people_are_told_is_kept_like_a_message_and_is_none
         );
         #[test]
         fn every_case_of_the_suite_is_run() {
-            assert_eq!($crate::conformance::CASES.len(), 18);
+            assert_eq!($crate::conformance::CASES.len(), 19);
         }
     };
     (@cases $fixture:expr; $($case:ident)*) => {
@@ -167,6 +170,7 @@ fn to_webex(source: &str, report: Report) -> Input {
         recipient: Some(person("bob")),
         carrier: person("ann"),
         stanza: Some(StanzaId::new(format!("stanza-{source}"))),
+        from: Some("ann@x/phone".into()),
         conversation: None,
         time: Time(1_000_000),
         stamp: None,
@@ -187,6 +191,7 @@ fn to_jabber(activity: &str, conversation: &str, kind: EntryKind) -> Input {
         recipient: None,
         carrier: person("ann"),
         stanza: None,
+        from: None,
         conversation: Some(conversation),
         time: Time(1_000_000),
         stamp: None,
@@ -576,4 +581,33 @@ fn order(fixture: &mut dyn Fixture) {
     assert_eq!(is_new(&answers[1][1]), Some(1));
     assert_eq!(store.entry(id).state, EntryState::Closed("third".into()));
     assert!(store.storage.commit(&[], store.now).expect("the store commits").is_empty());
+}
+
+fn told(fixture: &mut dyn Fixture) {
+    let mut store = Store::new(fixture);
+    let of = |client| Input {
+        lane: Lane::Told(person("ann"), client),
+        parts: vec![Part { kind: EntryKind::Undelivered, body: Body::None }],
+        state: EntryState::Waiting(1 << 40),
+        repeat: Repeat::Exact,
+        ..to_webex(&format!("told/{client:?}"), direct())
+    };
+    let ids = [Client::Jabber, Client::Webex].map(|client| store.new_entries(of(client))[0]);
+    let before = ids.map(|id| store.entry(id));
+    assert_eq!(before[0].lane, Lane::Told(person("ann"), Client::Jabber));
+    assert_eq!(before[0].from.as_deref(), Some("ann@x/phone"));
+    assert!(repeats(&store.one(of(Client::Jabber))).is_some(), "it is told once");
+    drop(store);
+    let (mut store, loaded) = Store::open(fixture);
+    assert_eq!(loaded.entries, before);
+    // Neither a mark nor anything else means it.
+    let stanza = before[0].stanza.clone().expect("it names the stanza that it is about");
+    assert!(store.lookup("m", TargetRef::Stanza { author: person("ann"), id: stanza }).is_empty());
+    // What takes the place of a message releases no earlier copy of it that is held.
+    let held = to_webex("s", report("ann", Form::Sent, false));
+    let held = store.new_entries(Input { state: EntryState::Held { by: vec![person("ann")] }, ..held })[0];
+    let refused = Input { repeat: Repeat::Window(report("bob", Form::Direct, false)), ..of(Client::Jabber) };
+    let answer = store.one(Input { source: SourceId::new("s"), ..refused });
+    assert_eq!(answer, Novelty::Repeat { entries: vec![held], released: false });
+    assert!(matches!(store.entry(held).state, EntryState::Held { .. }));
 }

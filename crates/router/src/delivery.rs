@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::entitlement::Client;
 use crate::envelope::Link;
 use crate::ids::{DerivedId, EntryId, ImpStreamId, Position, StanzaId, Ticket, Time};
 use crate::inbound::{Cause, Outcome, StreamEvent};
@@ -90,7 +91,6 @@ const GONE: &str = "rule 16: sender or recipient has left the directory";
 const NOTHING_TO_RETRACT: &str = "rule 19: the deleted message was never shown";
 const DISABLED: &str = "disabled";
 const TOO_OLD: &str = "undelivered for too long";
-const LATE: &str = "not delivered yet";
 const BOUNCED: &str = "the recipient's server refused it";
 
 impl Router {
@@ -130,6 +130,9 @@ impl Router {
     fn unfit(&self, id: EntryId) -> Option<&'static str> {
         let live = self.lanes.get(id)?;
         let entry = &live.entry;
+        if let Lane::Told(person, _) = &entry.lane {
+            return self.directory.by_person(person).is_none().then_some(GONE);
+        }
         let known = |person| self.directory.by_person(person).is_some_and(|p| p.ours);
         if !known(&entry.sender) || entry.recipient.as_ref().is_some_and(|p| !known(p)) {
             return Some(GONE);
@@ -146,7 +149,8 @@ impl Router {
         let carrier = live.entry.carrier.clone();
         let cause = match lane {
             Lane::ToWebex(..) => Cause::Token(carrier),
-            Lane::ToJabber(_) => Cause::Session(carrier),
+            Lane::ToJabber(_) | Lane::Told(_, Client::Jabber) => Cause::Session(carrier),
+            Lane::Told(_, Client::Webex) => return false,
         };
         if !self.causes.stands(&cause) || probe == Some(&cause) {
             return false;
@@ -207,7 +211,7 @@ impl Router {
         let Some(delivery) = self.deliveries.get(&ticket) else { return };
         let (id, lane, probe) = (delivery.entry, delivery.lane.clone(), delivery.probe.clone());
         let times = self.config.times;
-        let to_webex = matches!(lane, Lane::ToWebex(..));
+        let to_webex = lane.towards() == Client::Webex;
         // The probe failed: whatever else ends it shows that its cause is gone (see `end`).
         if let (Outcome::Later { cause, .. }, Some(delivery)) = (&outcome, self.deliveries.get_mut(&ticket)) {
             delivery.probe.take_if(|probe| probe == cause);
@@ -218,7 +222,7 @@ impl Router {
                 self.count_not_carried(&reason);
                 self.close(id, &reason);
             }
-            Outcome::Wedged(reason) => self.wedge(id, &reason),
+            Outcome::Wedged(reason) => self.wedge(id, &reason, now),
             Outcome::Unknown => {
                 self.returned(id);
                 if let Some(live) = self.lanes.get_mut(id) {
@@ -339,6 +343,9 @@ impl Router {
             self.presence.written(&live.entry.carrier, ticket, now);
         }
         self.counters.delivered += 1;
+        if live.entry.kind.is_told() {
+            self.count("people told");
+        }
         self.outgoing.later(Change::Done(id, Some(link)));
         if let Lane::ToJabber(_) = live.entry.lane {
             self.delivered.note(live, now);
@@ -353,13 +360,13 @@ impl Router {
     }
 
     /// It is stuck for good: an operator and its sender are told (rule 21).
-    pub(crate) fn wedge(&mut self, id: EntryId, reason: &str) {
-        let Some(reported) = self.lanes.get(id).map(|live| live.entry.reported) else { return };
+    pub(crate) fn wedge(&mut self, id: EntryId, reason: &str, now: Time) {
+        let Some(entry) = self.lanes.get(id).map(|live| live.entry.clone()) else { return };
         self.close(id, reason);
         *self.counters.wedged.entry(reason.into()).or_insert(0) += 1;
-        if !reported {
-            self.outgoing.change(Change::Reported(id));
-            self.out.push_back(Outbound::Undelivered(id, reason.into()));
+        self.out.push_back(Outbound::GivenUp(id, reason.into()));
+        if !entry.reported {
+            self.tell_writer(&entry, EntryKind::Undelivered, now);
         }
     }
 
@@ -400,7 +407,7 @@ impl Router {
             if unfinished.is_none() {
                 self.reopen(&derived);
             }
-            self.wedge(id, BOUNCED);
+            self.wedge(id, BOUNCED, now);
         }
     }
 
@@ -441,25 +448,26 @@ impl Router {
             let entry = &live.entry;
             let over = entry.committed.after(times.give_up);
             let told = entry.committed.after(times.report);
+            let reported = entry.reported || !entry.kind.is_written();
             if over <= now {
                 give_up.push(entry.id);
                 continue;
             }
-            if !entry.reported && told <= now {
+            if !reported && told <= now {
                 report.push(entry.id);
             }
-            let due = if entry.reported || told <= now { over } else { told };
+            let due = if reported || told <= now { over } else { told };
             next = Some(next.map_or(due, |n| n.min(due)));
         }
         for id in give_up {
-            self.wedge(id, TOO_OLD);
+            self.wedge(id, TOO_OLD, now);
         }
         for id in report {
-            if let Some(live) = self.lanes.get_mut(id) {
-                live.entry.reported = true;
-            }
-            self.outgoing.change(Change::Reported(id));
-            self.out.push_back(Outbound::Undelivered(id, LATE.into()));
+            let Some(live) = self.lanes.get_mut(id) else { continue };
+            live.entry.reported = true;
+            let entry = live.entry.clone();
+            self.count("messages not delivered for a day");
+            self.tell_writer(&entry, EntryKind::Late, now);
         }
         if let Some(at) = next {
             self.timers.set(Timer::Age, at);
@@ -467,11 +475,14 @@ impl Router {
     }
 
     /// What needs the session or the token of somebody who is not served any more can never go (rule 17).
-    pub(crate) fn wedge_all_of(&mut self, person: &crate::ids::PersonId) {
-        let theirs: Vec<EntryId> =
-            self.lanes.all().filter(|live| live.entry.carrier == *person).map(|live| live.entry.id).collect();
+    pub(crate) fn wedge_all_of(&mut self, person: &crate::ids::PersonId, now: Time) {
+        // What the bot says needs neither.
+        let carries = |live: &&Live| {
+            live.entry.carrier == *person && !matches!(live.entry.lane, Lane::Told(_, Client::Webex))
+        };
+        let theirs: Vec<EntryId> = self.lanes.all().filter(carries).map(|live| live.entry.id).collect();
         for id in theirs {
-            self.wedge(id, DISABLED);
+            self.wedge(id, DISABLED, now);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The sixteen interactions: what is carried, by whose session, and by which rule.
 
+use serde::{Deserialize, Serialize};
+
 /// A client program in which people write and read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Client {
     /// Jabber, on IM and Presence.
     Jabber,

@@ -30,6 +30,8 @@ pub enum Inbound {
     Behind(PersonId, u64),
     /// The catch-up for this trigger is complete; the cursor that follows from its last listing.
     CaughtUp(PersonId, u64, Time),
+    /// What was written to this person in Webex in this time, in cloud time, is not going to be read (rule 9).
+    Gap(PersonId, Time, Time),
     /// The batch is on disk: per input *new* or *repeat*.
     Committed(BatchId, Vec<Novelty>),
     /// The bytes of this delivery are ready: commit the attempt, then answer `Write` or `Skip`.
@@ -177,4 +179,6 @@ pub enum Cause {
     Host(Box<str>),
     /// This conversation's key or state has to be read again.
     Conversation(ConversationId),
+    /// No client of this person is there in Jabber that could show anything.
+    Client(PersonId),
 }

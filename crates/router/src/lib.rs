@@ -25,6 +25,7 @@ mod revise;
 pub mod tag;
 mod timers;
 pub mod times;
+mod told;
 mod typing;
 
 pub use intake::jabber_source;

@@ -19,7 +19,7 @@ use crate::delivery::{Delivered, Delivery};
 use crate::directory::{Directory, DirectoryError};
 use crate::entitlement::{Client, Verdict, judge};
 use crate::held::{Holds, Side};
-use crate::ids::{ActivityId, EntryId, ImpStreamId, JabberId, PersonId, Ticket, Time};
+use crate::ids::{ActivityId, EntryId, ImpStreamId, JabberId, PersonId, SourceId, Ticket, Time};
 use crate::inbound::{Inbound, SessionEvent};
 use crate::intake::Facts;
 use crate::lane::{Lanes, Live};
@@ -47,6 +47,10 @@ pub struct Config {
     pub deliver_to_pending: bool,
     /// Carry also what is older than a person's enablement, back to here (rule 17).
     pub since: Option<Time>,
+    /// A service bot can tell people in Webex what concerns them alone (rule 21).
+    pub bot: bool,
+    /// It also tells, once, what of Webex is not shown in Jabber (GRP-11, MIG-11).
+    pub notices: bool,
     /// How many messages one Jabber user may write in a row, and after how long each is forgotten (rule 13);
     /// `None`: as many as they like.
     pub rate: Option<(u32, Duration)>,
@@ -91,6 +95,8 @@ pub struct Router {
     pub(crate) marked: BTreeMap<(Lane, PersonId), Time>,
     pub(crate) own_marks: VecDeque<(PersonId, ActivityId)>,
     pub(crate) rates: Rates,
+    /// What people were told in this run about what is not carried.
+    pub(crate) noticed: BTreeSet<SourceId>,
 }
 
 /// How often what is kept for a while is looked through.
@@ -131,6 +137,7 @@ impl Router {
             cursors: loaded.cursors.iter().cloned().collect(),
             marked: BTreeMap::new(),
             own_marks: VecDeque::new(),
+            noticed: BTreeSet::new(),
         };
         router.restore(loaded, now);
         router.pump(now);
@@ -167,6 +174,7 @@ impl Router {
             Inbound::CaughtUp(person, trigger, cursor) => {
                 self.intake.push_back(Pending::CaughtUp(person, trigger, cursor));
             }
+            Inbound::Gap(person, from, to) => self.gap(person, from, to),
             Inbound::Committed(id, novelties) => self.committed(id, novelties, now),
             Inbound::Attempt(ticket, position) => self.attempt(ticket, position),
             Inbound::Receipt(ticket, outcome) => self.receipt(ticket, outcome, now),
@@ -296,9 +304,9 @@ impl Router {
         for entry in loaded.entries {
             // Rule 10: a POST of an earlier run may have arrived. A stanza that was never given a position
             // was never written; one that was is settled by its stream (rule 11).
-            let maybe = match entry.lane {
-                Lane::ToWebex(..) => MaybeSent::Since(now),
-                Lane::ToJabber(_) => MaybeSent::No,
+            let maybe = match entry.lane.towards() {
+                Client::Webex => MaybeSent::Since(now),
+                Client::Jabber => MaybeSent::No,
             };
             if let (EntryState::Held { by }, Lane::ToWebex(..)) = (&entry.state, &entry.lane) {
                 // An opening goes on until a new ping returns, but not for ever (rule 8).
@@ -324,7 +332,9 @@ impl Router {
             let stored = presence.get(&person).map(AsRef::as_ref);
             self.serve(&person, stored, now);
         }
-        let unanswered = self.lanes.all().filter(|live| live.maybe != MaybeSent::No);
+        // What the bot says is nobody's activity.
+        let as_somebody = |live: &&Live| live.maybe != MaybeSent::No && !live.entry.kind.is_told();
+        let unanswered = self.lanes.all().filter(as_somebody);
         for carrier in unanswered.map(|live| &live.entry.carrier) {
             self.presence.writing(carrier, Ticket(0), now, &self.config.times);
         }

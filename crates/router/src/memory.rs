@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entitlement::Client;
 use crate::envelope::{Body, Link};
 use crate::ids::{EntryId, ImpStreamId, PersonId, SourceId, Time};
 use crate::outbox::{
@@ -125,7 +126,7 @@ impl MemoryStorage {
     fn repeat(&mut self, input: &Input, entries: Vec<EntryId>) -> Novelty {
         let mut released = false;
         for (id, nth) in entries.iter().zip(0u64..) {
-            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let Some(entry) = self.entries.get_mut(id).filter(|e| e.lane == input.lane) else { continue };
             let EntryState::Held { by } = &mut entry.state else { continue };
             match &input.state {
                 EntryState::Waiting(place) => {
@@ -165,7 +166,7 @@ impl MemoryStorage {
                 if !written.is_empty() {
                     return written;
                 }
-                all(&|e| e.sender == *author && e.stanza.as_ref() == Some(id) && e.kind != EntryKind::Read)
+                all(&|e| e.sender == *author && e.stanza.as_ref() == Some(id) && e.kind.is_written())
             }
         }
     }
@@ -198,7 +199,7 @@ impl MemoryStorage {
                 }
                 self.update(*id, |e| {
                     (e.state, e.attempt) = (EntryState::Done(link.clone()), None);
-                    if matches!(e.lane, Lane::ToWebex(..)) {
+                    if e.lane.towards() == Client::Webex {
                         e.body = Body::None;
                     }
                 });

@@ -29,8 +29,8 @@ pub enum Outbound {
     Kept(u64),
     /// The directory has changed: the hub hands `Router::directory` to the edges.
     DirectoryChanged,
-    /// Tell the sender of this entry, once, that it was not delivered (rule 21).
-    Undelivered(EntryId, Box<str>),
+    /// An operator is told that this entry was given up, and why; its sender is told by an entry (rule 21).
+    GivenUp(EntryId, Box<str>),
 }
 
 /// Whether an earlier attempt may have arrived.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entitlement::Client;
 use crate::envelope::{Body, Form, Link};
 use crate::ids::{
     ActivityId, BatchId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId,
@@ -43,6 +44,8 @@ pub struct Input {
     pub carrier: PersonId,
     /// The stanza id that it came under, for marks on native messages (rule 20).
     pub stanza: Option<StanzaId>,
+    /// The full JID of the client that wrote it in Jabber: what goes wrong is told there (rule 21).
+    pub from: Option<Box<str>>,
     /// The conversation that it came from, where it came from Webex.
     pub conversation: Option<ConversationId>,
     /// The stamp, the time of publication, or else the arrival.
@@ -55,8 +58,8 @@ pub struct Input {
     pub parts: Vec<Part>,
     /// What it refers to: looked up in the same transaction, before its own entries exist.
     pub target: Option<TargetRef>,
-    /// The state in which its entries begin. An input that begins *waiting* and repeats a held message
-    /// releases that message at its own place, in the same transaction; one that begins *held* and
+    /// The state in which its entries begin. An input that begins *waiting* and repeats a held message of the
+    /// same lane releases that message at its own place, in the same transaction; one that begins *held* and
     /// repeats a held message adds its holders and its stamp to it (rule 8).
     pub state: EntryState,
 }
@@ -102,9 +105,21 @@ pub enum Lane {
     ToWebex(PersonId, PersonId),
     /// Towards Jabber, from one conversation.
     ToJabber(ConversationId),
+    /// What the connector itself tells one person, in this client (rule 21).
+    Told(PersonId, Client),
 }
 
 impl Lane {
+    /// The side that delivers what is in the lane.
+    #[must_use]
+    pub fn towards(&self) -> Client {
+        match self {
+            Self::ToWebex(..) => Client::Webex,
+            Self::ToJabber(_) => Client::Jabber,
+            Self::Told(_, client) => *client,
+        }
+    }
+
     /// The lane towards Webex of two people, in either order.
     #[must_use]
     pub fn to_webex(a: &PersonId, b: &PersonId) -> Self {
@@ -127,6 +142,18 @@ pub enum EntryKind {
     DeleteNotice,
     /// A read mark of the carrier on the entry's target.
     Read,
+    /// Its writer is told that a message is not delivered and will not be.
+    Undelivered,
+    /// Its writer is told that a message still waits after a day.
+    Late,
+    /// Its writer is told that a message was refused, for its writer's rate.
+    Refused,
+    /// A person is told that spaces of several people are not shown in Jabber.
+    SpaceNotice,
+    /// A person is told that what the sender writes in Webex is not shown in Jabber.
+    HalfNotice,
+    /// A person is told that what was written from `time` to `stamp` was not carried.
+    GapNotice,
 }
 
 /// How an entry fares.
@@ -145,7 +172,8 @@ pub enum EntryState {
     Closed(Box<str>),
 }
 
-/// One committed part.
+/// One committed part. What the connector itself tells somebody names the sender, the recipient, the conversation, the
+/// stanza and the time of the message that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its number.
@@ -174,6 +202,8 @@ pub struct Entry {
     pub conversation: Option<ConversationId>,
     /// The stanza id that it came under.
     pub stanza: Option<StanzaId>,
+    /// The full JID of the client that wrote it in Jabber; `None` for what an earlier release committed.
+    pub from: Option<Box<str>>,
     /// The stamp, the time of publication, or else the arrival.
     pub time: Time,
     /// The stamp by which it sorts when it is released; `None`: as it came.
@@ -188,7 +218,7 @@ pub struct Entry {
     pub run: u32,
     /// The position of its last attempt towards Jabber.
     pub attempt: Option<Position>,
-    /// Its sender was told that it is not delivered (rule 21).
+    /// What tells its sender that it is not delivered was committed (rule 21).
     pub reported: bool,
     /// Its body. [`Storage::load`] leaves it out.
     pub body: Body,
@@ -206,7 +236,7 @@ impl Input {
         run: u32,
         tagger: &Tagger,
     ) -> Vec<Entry> {
-        let to_webex = matches!(self.lane, Lane::ToWebex(..));
+        let to_webex = self.lane.towards() == Client::Webex;
         (0u32..)
             .zip(&self.parts)
             .map(|(part, Part { kind, body })| {
@@ -229,6 +259,7 @@ impl Input {
                     carrier: self.carrier.clone(),
                     conversation: self.conversation.clone(),
                     stanza: self.stanza.clone(),
+                    from: self.from.clone(),
                     time: self.time,
                     stamp: self.stamp,
                     target: self.target.clone(),
@@ -295,6 +326,7 @@ impl EntrySummary {
         match self.lane {
             Lane::ToJabber(_) => Some(self.derived.as_str()),
             Lane::ToWebex(..) => self.stanza.as_ref().map(StanzaId::as_str),
+            Lane::Told(..) => None,
         }
     }
 }
@@ -318,6 +350,34 @@ impl EntryKind {
             Self::Edit => "edit",
             Self::DeleteNotice => "delete-notice",
             Self::Read => "read",
+            Self::Undelivered => "undelivered",
+            Self::Late => "late",
+            Self::Refused => "refused",
+            Self::SpaceNotice => "space-notice",
+            Self::HalfNotice => "half-notice",
+            Self::GapNotice => "gap-notice",
+        }
+    }
+
+    /// Whether somebody wrote it: what goes wrong with it is told.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        matches!(self, Self::Text | Self::Files | Self::FileNotice | Self::Edit)
+    }
+
+    /// Whether the connector itself says it.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        match self {
+            Self::Undelivered
+            | Self::Late
+            | Self::Refused
+            | Self::SpaceNotice
+            | Self::HalfNotice
+            | Self::GapNotice => true,
+            Self::Text | Self::Files | Self::FileNotice | Self::Edit | Self::DeleteNotice | Self::Read => {
+                false
+            }
         }
     }
 }
@@ -403,7 +463,7 @@ pub enum Change {
     Close(EntryId, Box<str>),
     /// It came back as failed: it waits again at this place, unattempted (rule 11).
     Reopen(EntryId, u64),
-    /// Its sender was told that it is not delivered (rule 21).
+    /// What tells its sender that it is not delivered is in this batch (rule 21).
     Reported(EntryId),
     /// Erase the bodies of finished entries committed before this.
     Erase(Time),

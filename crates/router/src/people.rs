@@ -35,7 +35,7 @@ impl Router {
                         self.outgoing.later(Change::Cursor(person.id.clone(), Some(since)));
                     }
                 }
-                (true, false) => self.serve_no_longer(&person.id),
+                (true, false) => self.serve_no_longer(&person.id, now),
                 _ => {}
             }
             if person.token && was.is_some_and(|p| !p.token) {
@@ -53,7 +53,7 @@ impl Router {
         self.say(person, now);
     }
 
-    fn serve_no_longer(&mut self, person: &PersonId) {
+    fn serve_no_longer(&mut self, person: &PersonId, now: Time) {
         self.out.push_back(Outbound::Session(person.clone(), Wanted::Closed));
         self.presence.close(person);
         self.timers.cancel(&Timer::Presence(person.clone()));
@@ -62,7 +62,7 @@ impl Router {
         self.holds.forget(person);
         self.cursors.remove(person);
         self.outgoing.change(Change::Cursor(person.clone(), None));
-        self.wedge_all_of(person);
+        self.wedge_all_of(person, now);
         for side in [Side::Session, Side::Socket] {
             self.intake.push_back(Pending::HoldOver(side, person.clone()));
         }

@@ -88,6 +88,7 @@ impl Causes {
                 Cause::Session(_) => "session of a person".to_owned(),
                 Cause::Host(host) => format!("host {host}"),
                 Cause::Conversation(_) => "a conversation".to_owned(),
+                Cause::Client(_) => "client of a person".to_owned(),
             };
             *summary.entry(word).or_insert(0) += waiting.lanes.len();
         }

@@ -49,7 +49,7 @@ impl Router {
                 Some(EntryKind::Edit) => self.edit(&message),
                 Some(EntryKind::DeleteNotice) => self.delete(&message),
                 Some(EntryKind::Read) => self.mark(&message),
-                Some(EntryKind::Text | EntryKind::Files | EntryKind::FileNotice) | None => {}
+                _ => {}
             }
         }
     }

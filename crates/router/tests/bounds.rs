@@ -5,10 +5,11 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Rig, config, facts, person};
+use router::entitlement::Client;
 use router::envelope::Kind;
-use router::ids::ConversationId;
+use router::ids::{ConversationId, StanzaId};
 use router::inbound::{Cause, Inbound, Outcome};
-use router::outbox::EntryState;
+use router::outbox::{EntryKind, EntryState, Lane};
 use router::{Config, Router};
 
 fn seconds(n: u64) -> Duration {
@@ -29,9 +30,14 @@ fn only_who_writes_too_fast_is_refused_and_no_copy_is_carried() {
         rig.jabber("ann", "ann", "bob", n, n);
         rig.jabber("bob", "ann", "bob", n, n);
     }
+    let [refused] = &rig.told()[..] else { panic!("one is refused") };
+    assert_eq!(
+        (&refused.kind, refused.stanza.as_ref().map(StanzaId::as_str)),
+        (&EntryKind::Refused, Some("4"))
+    );
+    assert_eq!(refused.lane, Lane::Told(person("ann"), Client::Jabber));
+    assert_eq!(rig.not_carried("rule 13"), 1);
     assert_eq!(rig.deliver_all().len(), 3);
-    assert_eq!(rig.undelivered().len(), 1);
-    assert_eq!(rig.undelivered()[0].1, "resource-constraint");
     rig.jabber("bob", "bob", "ann", "5", "five");
     assert_eq!(rig.deliver_all().len(), 1, "everybody has a rate of their own");
     rig.pass(seconds(1));
@@ -46,17 +52,20 @@ fn what_waits_is_reported_after_a_day_and_given_up_after_a_week() {
     let (ticket, entry, _) = rig.delivery();
     rig.receipt(ticket, Outcome::Later { cause: Cause::Kms, after: Some(30 * 24 * 3_600_000) });
     rig.pass(hours(24) - Duration::from_millis(1));
-    assert_eq!(rig.undelivered(), []);
+    assert_eq!(rig.told(), []);
     rig.pass(Duration::from_millis(1));
-    assert_eq!(rig.undelivered().len(), 1);
+    let late: Vec<_> = rig.told().into_iter().map(|told| (told.kind, told.stanza)).collect();
+    assert_eq!(late, [(EntryKind::Late, entry.stanza.clone())]);
+    rig.pass(seconds(1));
     rig.restart();
     rig.pass(hours(24));
-    assert_eq!(rig.undelivered(), [], "once, also over a restart");
+    assert_eq!(rig.told(), [], "once, also over a restart");
     assert_eq!(rig.router.counters().waiting, 1);
     rig.pass(hours(5 * 24));
     assert_eq!(rig.router.counters().waiting, 0);
     assert!(matches!(rig.state(entry.id), EntryState::Closed(_)));
-    assert_eq!(rig.undelivered(), [], "the sender knows");
+    assert_eq!(rig.given_up(), [(entry.id, "undelivered for too long")]);
+    assert_eq!(rig.told(), [], "the sender knows");
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn disabling_ends_the_session_and_gives_up_what_needed_it() {
     read(&mut rig, vec![facts("ann", false)]);
     assert_eq!(rig.wanted("ann"), Some(&Wanted::Closed));
     assert_eq!(rig.state(entry.id), EntryState::Closed("disabled".into()));
-    assert_eq!(rig.undelivered(), [(entry.id, "disabled")]);
+    assert_eq!(rig.given_up(), [(entry.id, "disabled")]);
     assert_eq!(rig.router.counters().wedged[&Box::from("disabled")], 1);
     let loaded = router::outbox::Storage::load(&mut rig.storage, rig.now).expect("memory loads");
     assert!(loaded.cursors.iter().all(|(p, _)| *p != person("ann")));

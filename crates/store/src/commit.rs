@@ -146,8 +146,11 @@ impl Writer<'_> {
     /// place, a held one adds its holders and its stamp. Says whether it was released.
     fn brought(&mut self, entries: &[Entry], input: &Input) -> Result<bool, Failure> {
         let mut released = false;
-        for (Entry { id, state, .. }, n) in entries.iter().zip(0..) {
+        for (Entry { id, state, lane, .. }, n) in entries.iter().zip(0..) {
             let EntryState::Held { by } = state else { continue };
+            if *lane != input.lane {
+                continue;
+            }
             let mut by = by.clone();
             match &input.state {
                 EntryState::Waiting(first) => {

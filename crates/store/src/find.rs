@@ -88,7 +88,7 @@ impl Index {
                     found.retain(|entry| {
                         entry.sender == *author
                             && entry.stanza.as_ref() == Some(id)
-                            && entry.kind != EntryKind::Read
+                            && entry.kind.is_written()
                     });
                 }
                 found

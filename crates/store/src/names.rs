@@ -63,7 +63,8 @@ impl Name<'_> {
             }
             _ => None,
         };
-        let stanza = entry.stanza.as_ref().map(|stanza| Name::Stanza(&entry.sender, stanza.as_str()));
+        let stanza = entry.stanza.as_ref().filter(|_| entry.kind.is_written());
+        let stanza = stanza.map(|stanza| Name::Stanza(&entry.sender, stanza.as_str()));
         [Some(source), derived, iv, activity, edited, stanza].into_iter().flatten()
     }
 

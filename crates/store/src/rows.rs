@@ -1,5 +1,6 @@
 //! Entries as rows, and back.
 
+use router::entitlement::Client;
 use router::envelope::{Body, Form, Link};
 use router::ids::{
     ActivityId, ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
@@ -24,7 +25,7 @@ const SEALED_BODY: u8 = 2;
 pub(crate) const COLUMNS: &str = "id, source, occurrence, part, derived, iv, lane_to, lane_a, lane_b, kind, \
      sender, recipient, carrier, conversation, stanza, time, stamp, target_activity, target_author, \
      target_stanza, committed, run, state, held_by, place, attempt_stream, attempt_n, link_activity, \
-     link_conversation, link_stanza, reason, reported";
+     link_conversation, link_stanza, reason, reported, from_jid";
 
 /// A state as its columns.
 struct StateColumns<'a> {
@@ -121,6 +122,8 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
     let (lane_to, lane_a, lane_b) = match &entry.lane {
         Lane::ToWebex(a, b) => ("webex", a.as_str(), Some(b.as_str())),
         Lane::ToJabber(conversation) => ("jabber", conversation.as_str(), None),
+        Lane::Told(person, Client::Webex) => ("webex", person.as_str(), Some("")),
+        Lane::Told(person, Client::Jabber) => ("jabber", person.as_str(), Some("")),
     };
     let (target_activity, target_author, target_stanza) = match &entry.target {
         None => (None, None, None),
@@ -137,8 +140,8 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
              recipient, carrier, conversation, stanza, time, stamp, target_activity,
              target_author, target_stanza, committed, run, state, held_by, place,
              attempt_stream, attempt_n, link_activity, link_conversation, link_stanza, reason,
-             reported, body_form, body_key, body)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             reported, from_jid, body_form, body_key, body)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         entry.id.0,
@@ -173,6 +176,7 @@ pub(crate) fn insert(db: &Connection, entry: &Entry, sealer: &Sealer) -> Result<
         state.link.stanza,
         state.reason,
         entry.reported,
+        entry.from,
         body.form,
         body.key,
         body.body,
@@ -194,10 +198,13 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         Some(Ok(iv)) => Some(iv),
         Some(Err(_)) => return Err(nonsense("iv", Type::Blob)),
     };
-    let (lane_to, lane_a, lane_b) = (column(), row.get::<_, Box<str>>(column())?, column());
-    let lane = match row.get_ref(lane_to)?.as_str()? {
-        "webex" => Lane::ToWebex(PersonId::new(lane_a), PersonId::new(row.get::<_, Box<str>>(lane_b)?)),
-        "jabber" => Lane::ToJabber(ConversationId::new(lane_a)),
+    let lane_to = column();
+    let (lane_a, lane_b) = (row.get::<_, Box<str>>(column())?, text(row, column())?);
+    let lane = match (row.get_ref(lane_to)?.as_str()?, lane_b) {
+        ("webex", Some(b)) if b.is_empty() => Lane::Told(PersonId::new(lane_a), Client::Webex),
+        ("jabber", Some(b)) if b.is_empty() => Lane::Told(PersonId::new(lane_a), Client::Jabber),
+        ("webex", Some(b)) => Lane::ToWebex(PersonId::new(lane_a), PersonId::new(b)),
+        ("jabber", None) => Lane::ToJabber(ConversationId::new(lane_a)),
         _ => return Err(nonsense("lane_to", Type::Text)),
     };
     let kind = kind(row.get_ref(column())?.as_str()?)?;
@@ -216,7 +223,7 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         _ => None,
     };
     let link = link(text(row, column())?, text(row, column())?, text(row, column())?);
-    let (reason, reported) = (text(row, column())?, row.get(column())?);
+    let (reason, reported, from) = (text(row, column())?, row.get(column())?, text(row, column())?);
     let state = state(number, held_by, place, link, reason)?;
     Ok(Entry {
         id,
@@ -232,6 +239,7 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         carrier,
         conversation,
         stanza,
+        from,
         time,
         stamp,
         target,
@@ -287,6 +295,12 @@ fn kind(tag: &str) -> rusqlite::Result<EntryKind> {
         "edit" => EntryKind::Edit,
         "delete-notice" => EntryKind::DeleteNotice,
         "read" => EntryKind::Read,
+        "undelivered" => EntryKind::Undelivered,
+        "late" => EntryKind::Late,
+        "refused" => EntryKind::Refused,
+        "space-notice" => EntryKind::SpaceNotice,
+        "half-notice" => EntryKind::HalfNotice,
+        "gap-notice" => EntryKind::GapNotice,
         _ => return Err(nonsense("kind", Type::Text)),
     })
 }

@@ -13,7 +13,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x484d_7367;
 /// Step `n` brings a file of format `n` to format `n + 1`; an empty file has format 0. A released step
 /// is never changed.
 pub(crate) const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; FORMAT_VERSION as usize] =
-    [create, name];
+    [create, name_and_tell];
 
 fn create(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute_batch(
@@ -91,10 +91,12 @@ fn create(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     )
 }
 
-/// One index of names in place of six of ids.
-fn name(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+/// One index of names in place of six of ids. And there are entries that the connector itself says, and each knows
+/// which client wrote it.
+fn name_and_tell(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute_batch(
         "
+        ALTER TABLE entries ADD COLUMN from_jid TEXT;
         DROP INDEX entries_source;
         DROP INDEX entries_derived;
         DROP INDEX entries_iv;

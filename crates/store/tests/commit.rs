@@ -86,6 +86,7 @@ fn an_entry_reads_back_as_it_was_made() {
         lane: Lane::ToJabber(ConversationId::new("https://cloud.example/c/1")),
         recipient: None,
         stanza: None,
+        from: None,
         conversation: Some(ConversationId::new("https://cloud.example/c/1")),
         parts: ["a.b.c.d.e", "f.g.h.i.j"]
             .map(|jwe| Part {

@@ -6,6 +6,7 @@ mod support;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use router::entitlement::Client;
 use router::envelope::{Body, Form, Link};
 use router::ids::{
     ActivityId, BatchId, ConversationId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
@@ -71,7 +72,12 @@ fn targets() -> impl Strategy<Value = Option<TargetRef>> {
 }
 
 fn parts() -> impl Strategy<Value = Vec<Part>> {
-    let kinds = prop_oneof![Just(EntryKind::Text), Just(EntryKind::Edit), Just(EntryKind::Read)];
+    let kinds = prop_oneof![
+        Just(EntryKind::Text),
+        Just(EntryKind::Edit),
+        Just(EntryKind::Undelivered),
+        Just(EntryKind::Read)
+    ];
     let bodies = prop_oneof![
         Just(Body::None),
         "[a-z]{0,8}".prop_map(|text| Body::Clear(text.into())),
@@ -87,6 +93,8 @@ prop_compose! {
         lane in prop_oneof![
             Just(Lane::to_webex(&person("ann"), &person("bob"))),
             conversations().prop_map(Lane::ToJabber),
+            Just(Lane::Told(person("ann"), Client::Jabber)),
+            Just(Lane::Told(person("ann"), Client::Webex)),
         ],
         (sender, carrier) in (names(), names()),
         conversation in proptest::option::of(conversations()),
@@ -103,6 +111,7 @@ prop_compose! {
             recipient: None,
             carrier,
             stanza: stanza.map(|n: i32| StanzaId::new(format!("m{n}"))),
+            from: stanza.map(|n: i32| format!("ann@x/{n}").into()),
             conversation,
             time,
             stamp,

@@ -144,6 +144,7 @@ impl<'a> File<'a> {
             }
         }
         let proxy = self.proxy(at);
+        let notices = self.reader.boolean(at, "notices");
         let deliver_to_pending = self.reader.boolean(at, "deliver_to_pending");
         Some(Webex {
             discovery_url: discovery_url?,
@@ -159,6 +160,7 @@ impl<'a> File<'a> {
             ca_file,
             kms_ca_file,
             proxy,
+            notices: notices?,
             deliver_to_pending: deliver_to_pending?,
         })
     }

@@ -61,6 +61,7 @@ pub(crate) struct Webex {
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) kms_ca_file: Option<PathBuf>,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) notices: bool,
     pub(crate) deliver_to_pending: bool,
 }
 

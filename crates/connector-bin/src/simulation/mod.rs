@@ -10,6 +10,7 @@ mod net;
 mod off;
 mod people;
 mod record;
+mod scenes;
 mod world;
 
 use std::ops::Range;

@@ -53,17 +53,19 @@ pub(super) struct Outcome {
 
 /// Runs the world of a seed to its end.
 pub(super) fn run(seed: u64, setup: Setup, keep_lines: bool) -> Result<Outcome, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
-    let outcome = runtime.block_on(World::run(seed, setup, keep_lines));
-    drop(runtime);
-    outcome
+    in_virtual_time(World::run(seed, setup, keep_lines))
 }
 
-struct World {
-    lab: Lab,
+/// Runs something in which time passes when nobody does anything.
+pub(super) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without I/O needs nothing of the system").block_on(work)
+}
+
+pub(super) struct World {
+    pub(super) lab: Lab,
     network: Network,
-    config: Config,
+    pub(super) config: Config,
     clock: Clock,
     chance: Generator,
     weather: Arc<Weather>,
@@ -73,9 +75,9 @@ struct World {
 }
 
 /// The connector, and its life.
-struct Running {
-    life: Arc<Life>,
-    wired: Wired,
+pub(super) struct Running {
+    pub(super) life: Arc<Life>,
+    pub(super) wired: Wired,
 }
 
 impl World {
@@ -86,7 +88,7 @@ impl World {
         outcome
     }
 
-    async fn new(seed: u64, setup: Setup, keep_lines: bool) -> Result<Self, String> {
+    pub(super) async fn new(seed: u64, setup: Setup, keep_lines: bool) -> Result<Self, String> {
         let chance = Generator::seeded(seed);
         let network = Network::Pipes(Pipes::default());
         let options =
@@ -116,7 +118,7 @@ impl World {
     }
 
     /// Starts a process that lives for so many steps.
-    fn start(&self, steps: u64) -> Result<Running, String> {
+    pub(super) fn start(&self, steps: u64) -> Result<Running, String> {
         let life = Life::of(steps);
         let ground = Ground {
             dial: Arc::new(Net {
@@ -189,7 +191,7 @@ impl World {
         })
     }
 
-    async fn wait_ready(&self, running: &Running) -> Result<(), String> {
+    pub(super) async fn wait_ready(&self, running: &Running) -> Result<(), String> {
         for _ in 0..120 {
             let status = running.wired.handle.status().await;
             if status.is_some_and(|s| s.router.enabled > 0) && running.wired.handle.idle().await {
@@ -200,7 +202,7 @@ impl World {
         Err("the connector does not get ready".into())
     }
 
-    async fn wait_idle(&self, running: &Running) -> Result<(), String> {
+    pub(super) async fn wait_idle(&self, running: &Running) -> Result<(), String> {
         let mut quiet = 0;
         for _ in 0..1800 {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -217,7 +219,7 @@ impl World {
 
 impl Running {
     /// Kills it: nothing of it goes on.
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.life.end();
         let Wired { running, edges, .. } = self.wired;
         for edge in &edges {

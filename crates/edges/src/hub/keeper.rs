@@ -29,8 +29,6 @@ pub enum Keeping {
 pub(super) enum Question {
     /// This entry is to be delivered.
     Deliver { ticket: Ticket, entry: EntryId, maybe_sent: MaybeSent },
-    /// The sender of this entry is to be told.
-    Undelivered { entry: EntryId, reason: Box<str> },
     /// Somebody wants to know what a reference means.
     Target { target: TargetRef, reply: oneshot::Sender<Vec<EntrySummary>> },
     /// How much may be written.
@@ -48,11 +46,7 @@ pub(super) enum Answer {
         ticket: Ticket,
         entry: EntryId,
         maybe_sent: MaybeSent,
-        stored: Option<Stored>,
-    },
-    Undelivered {
-        reason: Box<str>,
-        stored: Option<Stored>,
+        stored: Option<Box<Stored>>,
     },
     /// Whoever asked has been told.
     Told,
@@ -200,12 +194,12 @@ impl Worker {
 
     fn look_up(&mut self, question: Question) -> Result<Answer, StorageError> {
         Ok(match question {
-            Question::Deliver { ticket, entry, maybe_sent } => {
-                Answer::Deliver { ticket, entry, maybe_sent, stored: self.storage.entry(entry)? }
-            }
-            Question::Undelivered { entry, reason } => {
-                Answer::Undelivered { reason, stored: self.storage.entry(entry)? }
-            }
+            Question::Deliver { ticket, entry, maybe_sent } => Answer::Deliver {
+                ticket,
+                entry,
+                maybe_sent,
+                stored: self.storage.entry(entry)?.map(Box::new),
+            },
             Question::Target { target, reply } => {
                 // Who asked may be gone.
                 let _ = reply.send(self.storage.target(&target)?);

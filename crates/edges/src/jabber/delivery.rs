@@ -6,7 +6,7 @@ use router::directory::{Directory, Person};
 use router::envelope::Body;
 use router::ids::{ConversationId, PersonId, StanzaId};
 use router::inbound::Outcome;
-use router::outbox::{EntryKind, Lane};
+use router::outbox::{Entry, EntryKind, Lane};
 use xmpp_core::{BareJid, Element};
 
 use super::opener::{OpenError, Opener};
@@ -32,8 +32,12 @@ pub(super) async fn stanza(
     opener: &Arc<dyn Opener>,
 ) -> Result<Element, Outcome> {
     let entry = &delivery.entry;
-    let Lane::ToJabber(conversation) = &entry.lane else {
-        return Err(Outcome::Wedged("an entry for Webex came to the Jabber edge".into()));
+    let conversation = match &entry.lane {
+        Lane::ToJabber(conversation) => conversation,
+        Lane::Told(..) => return told(entry),
+        Lane::ToWebex(..) => {
+            return Err(Outcome::Wedged("an entry for Webex came to the Jabber edge".into()));
+        }
     };
     let carrier = directory.by_person(&entry.carrier).filter(|person| person.served());
     let Some(carrier) = carrier else { return Err(Outcome::Wedged("disabled".into())) };
@@ -57,7 +61,17 @@ pub(super) async fn stanza(
             let Some(of) = of else { return Err(Outcome::Uncarried("what was read is not known".into())) };
             words::displayed(&to, id, &StanzaId::new(of))
         }
+        _ => return Err(Outcome::Wedged(NOT_IN_JABBER.into())),
     })
+}
+
+const NOT_IN_JABBER: &str = "nothing of this kind goes to Jabber";
+
+/// What tells somebody that a message was not delivered, in the client that wrote it.
+fn told(entry: &Entry) -> Result<Element, Outcome> {
+    let to = entry.from.as_deref().unwrap_or_default();
+    words::undelivered(to, entry.stanza.as_ref(), &entry.kind)
+        .ok_or_else(|| Outcome::Wedged(NOT_IN_JABBER.into()))
 }
 
 /// The JID of whoever takes part in a conversation besides `sender`, as the directory has it now.

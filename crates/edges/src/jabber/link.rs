@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use router::envelope::Link as Written;
-use router::ids::{ImpStreamId, PersonId, Position, StanzaId, StreamId, Ticket, Upstream};
+use router::ids::{ImpStreamId, PersonId, Position, StreamId, Ticket, Upstream};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::Wanted;
 use tokio::sync::mpsc;
@@ -62,8 +62,6 @@ pub(super) enum Command {
     Deliver(PersonId, FullJid, Prepared),
     /// Send this as that person, if that is possible now.
     Try(PersonId, Element),
-    /// Tell the other clients of that person that this stanza was not delivered.
-    Undelivered(PersonId, StanzaId),
     /// Have nothing to do with that person's session any more, and say so when the hub knows.
     Leave(PersonId),
     /// The attempt is on disk.
@@ -326,7 +324,6 @@ impl Link {
             Command::Want(person, jid, wanted) => self.want(person, jid, wanted, now),
             Command::Deliver(person, jid, prepared) => self.deliver(&person, jid, prepared, now),
             Command::Try(person, element) => self.send_as(&person, element),
-            Command::Undelivered(person, of) => self.undelivered(&person, &of),
             Command::Leave(person) => self.leave(person, now),
             Command::Write(ticket) => self.outgoing.answer(ticket, true),
             Command::Skip(ticket) => {

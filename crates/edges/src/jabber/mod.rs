@@ -38,7 +38,7 @@ use router::directory::Directory;
 use router::ids::{PersonId, StreamId};
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
 use router::outbound::{Hint, Wanted};
-use router::outbox::Entry;
+use router::outbox::Lane;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -237,7 +237,6 @@ impl Edge {
                 self.directory = directory;
                 self.look_up_again();
             }
-            Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
             Order::Stop { sign_out } => self.stop(sign_out),
         }
     }
@@ -451,6 +450,7 @@ impl Edge {
         let (board, directory, opener) =
             (Arc::clone(&self.board), Arc::clone(&self.directory), Arc::clone(&self.opener));
         let until = Instant::now() + self.shared.scale.of(WAIT);
+        let to_own_client = matches!(&delivery.entry.lane, Lane::Told(person, _) if *person == carrier);
         self.preparing.spawn(async move {
             let made = tokio::time::timeout_at(until, delivery::stanza(&delivery, &directory, &opener)).await;
             // What takes that long is the key: everything else is at hand.
@@ -458,7 +458,7 @@ impl Edge {
             match made.unwrap_or_else(|_| late()) {
                 Ok(element) => {
                     let derived = delivery.entry.derived;
-                    let prepared = Prepared { ticket, derived, element, until };
+                    let prepared = Prepared { ticket, derived, element, until, to_own_client };
                     let command = Command::Deliver(carrier.clone(), jid, prepared);
                     if link.send(command).is_err() {
                         // The link has ended with the edge.
@@ -484,18 +484,6 @@ impl Edge {
                 let _ = link.send(Command::Try(from, words::typing(&to, &id, active)));
             }
         });
-    }
-
-    /// Tells the sender in Jabber, once, that a message did not reach Webex (rule 21).
-    fn undelivered(&mut self, entry: &Entry, reason: &str) {
-        let place = self.place(&entry.sender);
-        match (place, &entry.stanza) {
-            (Some((key, _)), Some(stanza)) => {
-                let of = stanza.clone();
-                let _ = self.link(&key).send(Command::Undelivered(entry.sender.clone(), of));
-            }
-            _ => tracing::warn!(entry = entry.id.0, reason, "undelivered, and no session to tell the sender"),
-        }
     }
 
     fn stop(&mut self, sign_out: bool) {

@@ -52,17 +52,6 @@ impl Link {
         self.outgoing.push(Purpose::Other, element);
     }
 
-    /// Tells the other clients of a user that a stanza of theirs was not delivered (rule 21).
-    pub(super) fn undelivered(&mut self, person: &PersonId, of: &StanzaId) {
-        let clients = self.sessions.get(person).map(|session| session.clients.clone()).unwrap_or_default();
-        if clients.is_empty() || !self.open {
-            tracing::warn!(%person, "no client to be told of an undelivered message");
-        }
-        for client in clients.into_keys() {
-            self.send_as(person, words::undelivered(&client, of));
-        }
-    }
-
     /// Looks at every session: the link has changed.
     pub(super) fn drive_all(&mut self, now: Instant) {
         let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
@@ -281,6 +270,15 @@ impl Link {
         let hopeless = session.barred || session.wanted == Some(Wanted::Closed);
         while let Some(prepared) = session.waiting.pop_front() {
             if sends {
+                let prepared = match session.aim(prepared) {
+                    Ok(prepared) => prepared,
+                    Err(ticket) => {
+                        // One may come; nothing else of this person waits for that.
+                        let cause = Cause::Client(person.clone());
+                        self.board.receipt(ticket, Outcome::Later { cause, after: None });
+                        continue;
+                    }
+                };
                 let filler = words::ping("hm-filler", session.jid.domain().as_str());
                 let ids = session.ids.as_ref();
                 self.outgoing.push_ready(Ready {

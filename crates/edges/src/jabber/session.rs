@@ -7,6 +7,7 @@ use router::ids::{DerivedId, Ticket};
 use router::outbound::Wanted;
 use tokio::time::Instant;
 use xmpp_core::session_control::SessionIds;
+use xmpp_core::xml::Compose as _;
 use xmpp_core::{Element, FullJid};
 
 use super::archive::Query;
@@ -63,6 +64,8 @@ pub(super) struct Prepared {
     pub(super) element: Element,
     /// From here on it does not wait any more (rule 14).
     pub(super) until: Instant,
+    /// It goes to the client of this very user to which it is addressed, or to another one that is there.
+    pub(super) to_own_client: bool,
 }
 
 /// A presence that was sent, or is about to be.
@@ -168,6 +171,19 @@ impl Session {
     /// Whether it can send messages.
     pub(super) fn sends(&self) -> bool {
         matches!(self.step, Step::Settling { .. } | Step::Settled)
+    }
+
+    /// Addresses a delivery to a client of this user that is there, if it needs that; gives its ticket back if none
+    /// is.
+    pub(super) fn aim(&self, prepared: Prepared) -> Result<Prepared, Ticket> {
+        if !prepared.to_own_client {
+            return Ok(prepared);
+        }
+        let meant = prepared.element.attr("to").unwrap_or_default();
+        let there = self.clients.keys().find(|jid| jid.as_str() == meant);
+        let Some(client) = there.or_else(|| self.clients.keys().next()) else { return Err(prepared.ticket) };
+        let element = prepared.element.with_attr("to", client.as_str());
+        Ok(Prepared { element, ..prepared })
     }
 
     /// Another client of the user is there, with this priority, or gone.

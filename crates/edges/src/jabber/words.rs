@@ -5,10 +5,12 @@
 
 use presence_map::Show;
 use router::ids::{DerivedId, StanzaId, Time};
+use router::outbox::EntryKind;
 use xmpp_core::xml::Compose as _;
-use xmpp_core::{BareJid, Element, FullJid, ns};
+use xmpp_core::{BareJid, Element, ns};
 
 use super::ns as more;
+use crate::calendar::moment;
 
 /// The notice that a message was deleted, or edited, in Webex; the overview gives it word for word.
 pub(super) fn delete_notice(name: &str) -> String {
@@ -25,30 +27,7 @@ pub(super) fn file_notice(name: Option<&str>) -> String {
 
 /// The original time of a text that comes late, to stand before it.
 pub(super) fn time_prefix(sent: Time, utc_offset: i32) -> String {
-    let minutes = sent.0.div_euclid(60_000) + i64::from(utc_offset);
-    let (days, minute) = (minutes.div_euclid(24 * 60), minutes.rem_euclid(24 * 60));
-    let (year, month, day) = civil(days);
-    let zone = match utc_offset {
-        0 => "UTC".to_owned(),
-        offset => {
-            let sign = if offset < 0 { '-' } else { '+' };
-            format!("{sign}{:02}:{:02}", offset.abs() / 60, offset.abs() % 60)
-        }
-    };
-    format!("[{year:04}-{month:02}-{day:02} {:02}:{:02} {zone}] ", minute / 60, minute % 60)
-}
-
-/// Year, month and day of a day counted from 1970-01-01 (the Gregorian calendar, years from March on).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    format!("[{}] ", moment(sent, utc_offset))
 }
 
 /// A text, under an id that only we can have made (rule 1).
@@ -82,18 +61,26 @@ fn chat(to: &BareJid, id: &DerivedId) -> Element {
         .with_attr("id", id.as_str())
 }
 
-/// The error that tells a client of the sender that its stanza `of` was not delivered (rule 21).
-pub(super) fn undelivered(to: &FullJid, of: &StanzaId) -> Element {
+/// The error that tells a client that its stanza `of` was not delivered (rule 21), and of which kind that is
+/// (RFC 6120 §8.3.3). `None`: the kind is not for Jabber.
+pub(super) fn undelivered(to: &str, of: Option<&StanzaId>, kind: &EntryKind) -> Option<Element> {
+    let (fate, condition) = match kind {
+        EntryKind::Undelivered => ("cancel", "recipient-unavailable"),
+        EntryKind::Late => ("wait", "remote-server-timeout"),
+        EntryKind::Refused => ("wait", "resource-constraint"),
+        _ => return None,
+    };
     let text = Element::bare("text", ns::STANZA_ERRORS).with_text("Message could not be delivered");
     let error = Element::bare("error", ns::CLIENT)
-        .with_attr("type", "cancel")
-        .with_child(Element::bare("recipient-unavailable", ns::STANZA_ERRORS))
+        .with_attr("type", fate)
+        .with_child(Element::bare(condition, ns::STANZA_ERRORS))
         .with_child(text);
-    Element::bare("message", ns::CLIENT)
+    let message = Element::bare("message", ns::CLIENT)
         .with_attr("type", "error")
-        .with_attr("to", to.as_str())
-        .with_attr("id", of.as_str())
-        .with_child(error)
+        .with_attr("to", to)
+        .with_optional("id", of.map(StanzaId::as_str))
+        .with_child(error);
+    Some(message)
 }
 
 /// What Jabber shows of a user; at a priority at which messages to the account come to this session, too.
@@ -209,17 +196,6 @@ mod tests {
             assert_eq!(child("priority").as_deref(), Some("0"));
             assert_eq!(stanza.attr("type"), kind);
         }
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let at = |seconds: i64, offset| time_prefix(Time(seconds * 1000), offset);
-        assert_eq!(at(0, 0), "[1970-01-01 00:00 UTC] ");
-        assert_eq!(at(951_782_399, 0), "[2000-02-28 23:59 UTC] ");
-        assert_eq!(at(951_782_400, 0), "[2000-02-29 00:00 UTC] ");
-        assert_eq!(at(1_798_761_600, -90), "[2026-12-31 22:30 -01:30] ");
-        assert_eq!(at(1_790_000_000, 120), "[2026-09-21 16:13 +02:00] ");
-        assert_eq!(at(-1, 0), "[1969-12-31 23:59 UTC] ");
     }
 
     #[test]

@@ -67,6 +67,11 @@ pub(super) enum ListError {
 /// Reads everything since the cursor, however often it takes, and gives the new cursor.
 pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
     tokio::time::sleep_until(task.begin).await;
+    let reach = side.cloud.now().before(REACH);
+    if task.cursor < reach {
+        tracing::warn!(person = %task.person, "older than 72 hours: not read any more");
+        side.hub.answer(Inbound::Gap(task.person.clone(), task.cursor, reach));
+    }
     let mut backoff = side.backoff();
     let mut closed: BTreeMap<Url, u32> = BTreeMap::new();
     loop {
@@ -164,16 +169,11 @@ async fn list(
 /// for it any more.
 fn closed(conversation: &Url, error: ListError) -> ListError {
     match error {
-        ListError::Cloud(source) if is_gone(&source) => {
+        ListError::Cloud(source) if source.is_gone() => {
             ListError::Closed { conversation: conversation.clone(), source }
         }
         other => other,
     }
-}
-
-fn is_gone(error: &CloudError) -> bool {
-    let status = error.api().and_then(webex_api::ApiError::status);
-    status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
 }
 
 /// One conversation: its activities from oldest to newest, then who has read how far.

@@ -7,7 +7,7 @@ use router::envelope::{Body, Link};
 use router::ids::{ActivityId, ConversationId, DerivedId, PersonId, Time};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::{Hint, MaybeSent};
-use router::outbox::{Entry, EntryKind, EntrySummary};
+use router::outbox::{Entry, EntryKind, EntrySummary, Lane};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use webex_api::activity::{Action, Activity, Comment, Post, Target, Text};
@@ -18,21 +18,25 @@ use super::asked::{self, Listed};
 use super::catch_up::ListError;
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
-use super::{PATIENCE, Side, locked, relay};
+use super::{PATIENCE, Side, locked, relay, told};
 use crate::jabber::OpenError;
 use crate::port::Delivery;
 
 /// Carries one delivery to its end and tells the hub.
-pub(super) async fn run(side: Arc<Side>, delivery: Delivery) {
+pub(super) async fn run(side: Arc<Side>, mut delivery: Delivery) {
     let ticket = delivery.ticket;
-    let entry = &delivery.entry;
-    let outcome = match entry.kind {
+    let outcome = match delivery.entry.kind {
         EntryKind::Text | EntryKind::FileNotice => say(&side, &delivery).await,
-        EntryKind::Read => mark(&side, entry, &delivery.target).await,
+        EntryKind::Read => mark(&side, &delivery.entry, &delivery.target).await,
         EntryKind::Files | EntryKind::Edit | EntryKind::DeleteNotice => {
             Outcome::Wedged("nothing of this kind goes to Webex".into())
         }
+        _ => match word(&side, &mut delivery.entry).await {
+            Ok(()) => say(&side, &delivery).await,
+            Err(outcome) => outcome,
+        },
     };
+    let entry = &delivery.entry;
     if !matches!(outcome, Outcome::Later { .. } | Outcome::Unknown | Outcome::Unsettled) {
         locked(&side.refusals).remove(&entry.id);
     }
@@ -40,28 +44,42 @@ pub(super) async fn run(side: Arc<Side>, delivery: Delivery) {
     side.hub.answer(Inbound::Receipt(ticket, outcome));
 }
 
+/// Gives what the connector itself tells somebody its text, in the words of now. Another text has another IV.
+async fn word(side: &Side, entry: &mut Entry) -> Result<(), Outcome> {
+    let until = Instant::now() + side.times.delivery;
+    let text = within(until, host_cause(), told::text(side, entry)).await?;
+    entry.iv = Some(side.tagger.iv(&entry.derived, "displayName", &text));
+    entry.body = Body::Clear(text.into());
+    Ok(())
+}
+
 /// Who speaks to whom, looked up now (rule 16), and through whom keys are fetched (rule 15).
 struct Pair {
-    sender: Arc<Person>,
+    sender: PersonId,
     recipient: PersonId,
     via: PersonId,
     /// As whom the text is posted: the sender, or the bot for a sender without a token.
     actor: PersonId,
+    /// That sender, for whom the bot has a space of its own with the recipient.
+    relayed: Option<Arc<Person>>,
 }
 
 impl Pair {
-    fn is_relayed(&self) -> bool {
-        self.actor != self.sender.id
-    }
-
     /// The other of the two, as `one` sees it.
     fn other(&self, one: &PersonId) -> &PersonId {
-        if *one == self.sender.id { &self.recipient } else { &self.sender.id }
+        if *one == self.sender { &self.recipient } else { &self.sender }
     }
 }
 
 fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
     let wedged = |reason: &str| Outcome::Wedged(reason.into());
+    let bot = || locked(&side.bot).clone().filter(|bot| side.is_attached(bot));
+    if let Lane::Told(person, _) = &entry.lane {
+        let cause = Cause::Host("the service bot".into());
+        let bot = bot().ok_or(Outcome::Later { cause, after: None })?;
+        let (sender, via, recipient) = (bot.clone(), bot.clone(), person.clone());
+        return Ok(Pair { sender, recipient, via, actor: bot, relayed: None });
+    }
     let recipient = entry.recipient.as_ref().ok_or_else(|| wedged("the entry names no recipient"))?;
     let sender = side.person(&entry.sender).ok_or_else(|| wedged("the sender is not in the directory"))?;
     let recipient = side.person(recipient).ok_or_else(|| wedged("the recipient is not in the directory"))?;
@@ -69,10 +87,11 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
         if !side.relays_texts {
             return Err(wedged("there is no token for the sender, and no bot"));
         }
-        let bot = locked(&side.bot).clone().filter(|bot| side.is_attached(bot));
         let later = || Outcome::Later { cause: Cause::Token(sender.id.clone()), after: None };
-        let bot = bot.ok_or_else(later)?;
-        return Ok(Pair { sender, recipient: recipient.id.clone(), via: bot.clone(), actor: bot });
+        let bot = bot().ok_or_else(later)?;
+        let (via, relayed) = (bot.clone(), Some(Arc::clone(&sender)));
+        let (sender, recipient) = (sender.id.clone(), recipient.id.clone());
+        return Ok(Pair { sender, recipient, via, actor: bot, relayed });
     }
     // Whoever has a socket; without one, whoever will have one.
     let people = [&sender, &recipient];
@@ -81,8 +100,8 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
         .find(|person| side.is_attached(&person.id))
         .or_else(|| people.iter().find(|person| person.served() && side.cloud.covers(&person.id)));
     let via = via.ok_or_else(|| wedged("neither of the two is served"))?.id.clone();
-    let actor = sender.id.clone();
-    Ok(Pair { recipient: recipient.id.clone(), via, actor, sender })
+    let (sender, recipient) = (sender.id.clone(), recipient.id.clone());
+    Ok(Pair { actor: sender.clone(), sender, recipient, via, relayed: None })
 }
 
 async fn say(side: &Side, delivery: &Delivery) -> Outcome {
@@ -130,7 +149,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
             }
             Err(Refusal::Outcome(outcome)) => return outcome,
             Err(again) => {
-                side.conversations.forget(&pair.sender.id, &pair.recipient);
+                side.conversations.forget(&pair.sender, &pair.recipient);
                 match again {
                     _ if !last => {}
                     Refusal::Refused(conversation, status) => {
@@ -147,8 +166,8 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
 /// Whether an attempt until `attempted` has arrived (rule 10): known by its id, by its IV, or by its tombstone.
 async fn question(side: &Side, entry: &Entry, pair: &Pair, attempted: Time) -> Result<Option<Link>, Outcome> {
     let asker = &pair.via;
-    let address = if pair.is_relayed() {
-        side.relays.address(&pair.sender.id, &pair.recipient)
+    let address = if pair.relayed.is_some() {
+        side.relays.address(&pair.sender, &pair.recipient)
     } else {
         let find = || side.conversations.find(&side.cloud, asker, pair.other(asker));
         // A conversation is made before anything is posted to it: that there should be none is asked twice.
@@ -191,8 +210,8 @@ async fn prepare(
     text: &str,
     until: Instant,
 ) -> Result<(Arc<Direct>, String), Outcome> {
-    let direct = if pair.is_relayed() {
-        let space = relay::space(side, &pair.actor, &pair.sender, &pair.recipient);
+    let direct = if let Some(sender) = &pair.relayed {
+        let space = relay::space(side, &pair.actor, sender, &pair.recipient);
         within(until, Cause::Kms, space).await?
     } else {
         let other = pair.other(&pair.via);
@@ -336,7 +355,7 @@ fn not_found(side: &Side, entry: &Entry, pair: &Pair, error: FindError) -> Outco
     match error {
         FindError::Cloud(error) => match error.api().and_then(webex_api::ApiError::status) {
             Some(status) if matches!(status.as_u16(), 400 | 403 | 404 | 413) => {
-                let cause = ConversationId::new(format!("{} {}", pair.sender.id, pair.recipient));
+                let cause = ConversationId::new(format!("{} {}", pair.sender, pair.recipient));
                 refused(side, entry, cause, status.as_u16())
             }
             _ => later(&error),

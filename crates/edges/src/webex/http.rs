@@ -120,6 +120,13 @@ impl CloudError {
         }
     }
 
+    /// Whether what was asked for is not there, or not for whoever asked.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let status = self.api().and_then(ApiError::status);
+        status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
+    }
+
     /// What is in the way, for a request that can be sent again, and how long it wants to be left alone.
     #[must_use]
     pub fn cause(&self) -> (Cause, Option<u64>) {

@@ -28,6 +28,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod token;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use router::directory::{Directory, Person};
 use router::ids::{ConversationId, EntryId, PersonId, StreamId, Ticket, Time};
-use router::outbox::Entry;
+use router::tag::Tagger;
 use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -79,8 +80,11 @@ pub struct WebexConfig {
     pub presence: PresenceConfig,
     /// How the directory is read.
     pub people: PeopleConfig,
-    /// The token of the bot that relays for people without a token; `None`: nobody does.
+    /// The token of the bot that relays for people without a token, and tells people in Webex what concerns them
+    /// alone; `None`: nobody does.
     pub bot: Option<AccessToken>,
+    /// Minutes that local time is ahead of UTC, for the times that people are told.
+    pub utc_offset: i32,
 }
 
 /// What the edge is given to work with, besides its settings.
@@ -91,6 +95,8 @@ pub struct WebexMeans {
     pub keys: Arc<dyn Keys>,
     /// What the store knows.
     pub ledger: Arc<dyn Ledger>,
+    /// Fixes the IV of what the bot tells people.
+    pub tagger: Tagger,
     /// The time of day.
     pub clock: Clock,
     /// Chance.
@@ -122,6 +128,8 @@ struct Side {
     cloud: Cloud,
     keys: Arc<dyn Keys>,
     ledger: Arc<dyn Ledger>,
+    tagger: Tagger,
+    utc_offset: i32,
     hub: HubPort,
     clock: Clock,
     generator: Generator,
@@ -219,7 +227,7 @@ impl WebexEdge {
     /// An edge that does nothing yet.
     #[must_use]
     pub fn new(config: WebexConfig, port: HubPort, kept: WebexKept, means: WebexMeans) -> Self {
-        let WebexMeans { cloud, keys, ledger, clock, generator } = means;
+        let WebexMeans { cloud, keys, ledger, tagger, clock, generator } = means;
         let mercury = cloud.mercury_config(Scale(config.times.scale));
         let shelf = Arc::new(Shelf::new(port.clone()));
         cloud.restore_tokens(&kept.values, Arc::clone(&shelf));
@@ -230,6 +238,8 @@ impl WebexEdge {
             shelf,
             enrolled: Notify::new(),
             ledger,
+            tagger,
+            utc_offset: config.utc_offset,
             hub: port,
             clock,
             generator,
@@ -353,7 +363,6 @@ impl Edge {
                     self.serve();
                 }
             }
-            Order::Undelivered(entry, reason) => self.undelivered(&entry, &reason),
             Order::Kept(ask) => self.side.shelf.kept(ask),
             Order::Session(..) | Order::Settled(_) => {}
             Order::Stop { .. } => self.stop(),
@@ -404,11 +413,6 @@ impl Edge {
 
     fn kept_device(&mut self, person: &PersonId) -> Option<Device> {
         self.kept.remove(&device::key(person)).and_then(|value| device::kept(&value))
-    }
-
-    /// The sender in Webex should hear of it from the service bot (rule 21); without one it is only logged.
-    fn undelivered(&self, entry: &Entry, reason: &str) {
-        tracing::warn!(entry = entry.id.0, sender = %entry.sender, reason, "not delivered to Jabber");
     }
 
     /// Nothing new is taken over. Sockets stay until the hub is gone, since keys for what is still being

@@ -119,7 +119,7 @@ pub(super) async fn space(
                     return Ok(Arc::new(direct));
                 }
             }
-            Err(error) if is_gone(&error) => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => return Err(later(&error)),
         }
         if side.cloud.now() < known.made.after(RENEWAL) {
@@ -174,11 +174,6 @@ fn usable(found: &Conversation) -> Option<Direct> {
     let key = found.default_activity_encryption_key_url.clone();
     let target: Target = found.target()?;
     Some(Direct { target, key: key.or_else(|| found.encryption_key_url.clone())? })
-}
-
-fn is_gone(error: &CloudError) -> bool {
-    let status = error.api().and_then(webex_api::ApiError::status);
-    status.is_some_and(|status| matches!(status.as_u16(), 403 | 404))
 }
 
 fn later(error: &CloudError) -> Outcome {

@@ -52,7 +52,7 @@ pub(crate) const MORE_FAULTS: &[Kind] = &[
     Kind { name: "unauthorized", explanation: "A valid token is refused with 401.", unkind: false },
     Kind {
         name: "revoke",
-        explanation: "Whoever asks something loses all tokens, but for those of the built-in client.",
+        explanation: "Whoever asks something loses all tokens, but for those of the built-in client; a bot keeps its own.",
         unkind: false,
     },
     Kind {

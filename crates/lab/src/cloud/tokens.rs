@@ -141,7 +141,10 @@ impl Cloud {
             _ => None,
         };
         if !call.is_puppet() {
-            if let Some(name) = name.filter(|name| self.ctx.faults.hit("revoke", Some(name))) {
+            // A bot's token is for good: nothing gives it another.
+            let is_bot = |name: &str| self.ctx.people.by_name(name).is_some_and(|person| person.bot);
+            let revoked = name.filter(|name| !is_bot(name) && self.ctx.faults.hit("revoke", Some(name)));
+            if let Some(name) = revoked {
                 self.state().tokens.revoke_all(name);
                 return Err(unauthorized());
             }

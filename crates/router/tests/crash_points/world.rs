@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use router::entitlement::Client;
 use router::ids::{BatchId, JabberId, PersonId, StreamId, Time};
 use router::inbound::{Facts, Inbound, PersonFacts, SessionEvent, StreamEvent};
 use router::memory::MemoryStorage;
 use router::outbound::Outbound;
-use router::outbox::{Batch, Lane, Novelty, Storage};
+use router::outbox::{Batch, Novelty, Storage};
 use router::tag::Tagger;
 use router::times::Times;
 use router::{Config, Router};
@@ -219,6 +220,8 @@ impl World {
             deliver_to_pending: false,
             since: Some(Time(0)),
             rate: None,
+            bot: false,
+            notices: false,
         };
         let router = Router::new(config, loaded, self.now).expect("the store is readable");
         // A stream that was refused, and the process died before that was committed.
@@ -487,9 +490,9 @@ impl World {
                 }
                 Outbound::Deliver(ticket, id, maybe) => {
                     let stored = self.storage.entry(id).expect("memory reads").expect("the entry is there");
-                    match stored.entry.lane {
-                        Lane::ToWebex(..) => run.webex.queue.push_back((ticket, stored, maybe)),
-                        Lane::ToJabber(_) => run.jabber.queue.push_back((ticket, stored)),
+                    match stored.entry.lane.towards() {
+                        Client::Webex => run.webex.queue.push_back((ticket, stored, maybe)),
+                        Client::Jabber => run.jabber.queue.push_back((ticket, stored)),
                     }
                 }
                 Outbound::Write(ticket) => {
@@ -506,7 +509,7 @@ impl World {
                     run.webex.attempting.remove(&ticket);
                 }
                 Outbound::Settled(_) => run.jabber.settling = false,
-                Outbound::Undelivered(id, reason) => panic!("{id:?} is undelivered: {reason}"),
+                Outbound::GivenUp(id, reason) => panic!("{id:?} is given up: {reason}"),
                 Outbound::Hint(_)
                 | Outbound::Session(..)
                 | Outbound::Kept(_)

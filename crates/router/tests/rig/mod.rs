@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use router::entitlement::Client;
 use router::envelope::{
     Body, Envelope, Form, JabberOrigin, Kind, Link, Marked, Origin, Typing, TypingOrigin, Via, WebexOrigin,
 };
@@ -64,6 +65,8 @@ pub(crate) fn config() -> Config {
         deliver_to_pending: false,
         since: Some(Time(0)),
         rate: None,
+        bot: true,
+        notices: false,
     }
 }
 
@@ -265,9 +268,9 @@ impl Rig {
     }
 
     pub(crate) fn delivered(&mut self, ticket: Ticket, entry: &Entry) {
-        let link = match &entry.conversation {
-            Some(_) => Link::Stanza(entry.derived.clone()),
-            None => Link::Activity(
+        let link = match entry.lane.towards() {
+            Client::Jabber => Link::Stanza(entry.derived.clone()),
+            Client::Webex => Link::Activity(
                 ActivityId::new(format!("posted-{}", entry.id.0)),
                 ConversationId::new("ann+bob"),
             ),
@@ -323,14 +326,26 @@ impl Rig {
         acks.max().unwrap_or(0)
     }
 
-    pub(crate) fn undelivered(&self) -> Vec<(EntryId, &str)> {
-        self.out
-            .iter()
-            .filter_map(|outbound| match outbound {
-                Outbound::Undelivered(id, reason) => Some((*id, &**reason)),
-                _ => None,
+    /// Delivers what people are told, and nothing else; in order.
+    pub(crate) fn told(&mut self) -> Vec<Entry> {
+        let (told, others): (Vec<_>, Vec<_>) =
+            self.deliveries().into_iter().partition(|(_, entry, _)| entry.kind.is_told());
+        self.out.extend(others.into_iter().map(|(t, entry, maybe)| Outbound::Deliver(t, entry.id, maybe)));
+        told.into_iter()
+            .map(|(ticket, entry, _)| {
+                self.delivered(ticket, &entry);
+                entry
             })
             .collect()
+    }
+
+    /// What an operator was told, since the output was cleared.
+    pub(crate) fn given_up(&self) -> Vec<(EntryId, &str)> {
+        let reasons = self.out.iter().filter_map(|outbound| match outbound {
+            Outbound::GivenUp(id, reason) => Some((*id, &**reason)),
+            _ => None,
+        });
+        reasons.collect()
     }
 
     pub(crate) fn not_carried(&self, rule: &str) -> u64 {

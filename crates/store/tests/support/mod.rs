@@ -78,6 +78,7 @@ pub(crate) fn text(source: &str, text: &str) -> Input {
         recipient: Some(person("bob")),
         carrier: person("ann"),
         stanza: Some(StanzaId::new(format!("stanza-{source}"))),
+        from: Some("ann@x/phone".into()),
         conversation: None,
         time: Time(1_000),
         stamp: None,

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use presence_map::Show;
+use router::entitlement::Client;
 use router::envelope::{Body, Form, Kind, Origin};
 use router::ids::*;
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent, StreamEvent};
-use router::outbound::{Hint, Wanted};
-use router::outbox::EntryKind;
+use router::outbound::{Hint, MaybeSent, Wanted};
+use router::outbox::{EntryKind, Lane};
 use tokio::sync::mpsc;
-use xmpp_core::session_control;
+use xmpp_core::{Element, ns, session_control};
 
 use super::super::{ns as more, *};
 use super::far::{Seen, State};
@@ -260,7 +261,7 @@ async fn a_full_hub_leaves_the_link_unread_and_deliveries_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hints_and_reports_go_out_where_they_can() {
+async fn hints_go_out_where_they_can() {
     let mut world = World::new(trusted(), State::default());
     world.settled().await;
     let hint = Hint::TypingInJabber {
@@ -273,13 +274,71 @@ async fn hints_and_reports_go_out_where_they_can() {
     let typing = world.stanza().await;
     assert!(typing.has_child("composing", more::CHAT_STATES));
     assert_eq!((typing.attr("id"), typing.attr("to")), (Some("hint"), Some("ann@lab.example")));
+}
 
-    let failed = || entry(1, "ann", EntryKind::Text, Body::None);
-    world.order(Order::Undelivered(Box::new(failed()), "late".into()));
-    world.far.send(BOB, "<presence xmlns='jabber:client' from='bob@lab.example/desk'/>");
-    world.quiet().await;
-    world.order(Order::Undelivered(Box::new(failed()), "late".into()));
-    let error = world.stanza().await;
-    assert_eq!((error.attr("to"), error.attr("id")), (Some("bob@lab.example/desk"), Some("native")));
-    assert_eq!(error.attr("type"), Some("error"));
+/// What tells a person, by bob's session, that the stanza `native` of that person's client was not delivered.
+fn told(number: u64, person: &str, client: &str, kind: EntryKind) -> Order {
+    let mut entry = entry(number, "", kind, Body::None);
+    entry.lane = Lane::Told(PersonId::new(person), Client::Jabber);
+    (entry.sender, entry.from) = (PersonId::new(person), Some(client.into()));
+    let (ticket, maybe_sent) = (Ticket(number), MaybeSent::No);
+    Order::Deliver(Box::new(Delivery { ticket, entry, target: Vec::new(), maybe_sent }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wrote_is_told_by_the_other_ones_session_and_it_is_receipted() {
+    for access in [trusted(), service()] {
+        let mut world = World::new(access, State::default());
+        world.settled().await;
+        for (number, kind, fate, condition) in [
+            (1, EntryKind::Undelivered, "cancel", "recipient-unavailable"),
+            (2, EntryKind::Late, "wait", "remote-server-timeout"),
+            (3, EntryKind::Refused, "wait", "resource-constraint"),
+        ] {
+            world.order(told(number, "ann", "ann@lab.example/phone", kind));
+            let (ticket, _) = world.attempt().await;
+            world.order(Order::Write(ticket));
+            let stanza = world.stanza().await;
+            let attrs = ["type", "to", "id"].map(|name| stanza.attr(name));
+            assert_eq!(attrs, [Some("error"), Some("ann@lab.example/phone"), Some("native")]);
+            let error = stanza.get_child("error", ns::CLIENT).unwrap();
+            assert_eq!(error.attr("type"), Some(fate));
+            assert!(error.has_child(condition, ns::STANZA_ERRORS), "{condition}");
+            let words = error.get_child("text", ns::STANZA_ERRORS).map(Element::text);
+            assert_eq!(words.as_deref(), Some("Message could not be delivered"));
+            assert_eq!(world.receipt().await, delivered(number));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_session_tells_a_client_that_is_there_and_waits_for_one() {
+    let mut world = World::new(trusted(), State::default());
+    world.settled().await;
+    let nobody = Outcome::Later { cause: Cause::Client(PersonId::new("bob")), after: None };
+    let mut tell = 0;
+    // Told is the one that wrote it, or else any; nobody while none is there.
+    for (presence, to) in [
+        (None, None),
+        (Some("from='bob@lab.example/desk'"), Some("bob@lab.example/desk")),
+        (Some("from='bob@lab.example/phone'"), Some("bob@lab.example/phone")),
+        (Some("from='bob@lab.example/phone' type='unavailable'"), Some("bob@lab.example/desk")),
+        (Some("from='bob@lab.example/desk' type='unavailable'"), None),
+    ] {
+        if let Some(presence) = presence {
+            world.far.send(BOB, &format!("<presence xmlns='jabber:client' {presence}/>"));
+            world.quiet().await;
+        }
+        tell += 1;
+        world.order(told(tell, "bob", "bob@lab.example/phone", EntryKind::Late));
+        match to {
+            None => assert_eq!(world.receipt().await, (tell, nobody.clone())),
+            Some(to) => {
+                let (ticket, _) = world.attempt().await;
+                world.order(Order::Write(ticket));
+                assert_eq!(world.stanza().await.attr("to"), Some(to));
+                assert_eq!(world.receipt().await, delivered(tell));
+            }
+        }
+    }
 }

@@ -335,6 +335,7 @@ pub(super) fn entry(number: u64, to: &str, kind: EntryKind, body: Body) -> Entry
         carrier: PersonId::new("bob"),
         conversation: Some(ConversationId::new(to)),
         stanza: Some(StanzaId::new("native")),
+        from: None,
         time: Time(0),
         stamp: None,
         target: None,

@@ -326,3 +326,30 @@ async fn at_the_device_limit_only_our_own_devices_make_room() {
     world.socket().await;
     assert_eq!(world.asked("DELETE"), ["DELETE /wdm/devices/1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_72_hours_is_not_read_and_the_gap_is_told() {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let (cursor, old) = (Time(START).before(hours(80)), Time(START).before(hours(73)).0);
+    let listing = Listing::of(&[("old", old), ("young", START - 30_000)], false, 100);
+    let kept = WebexKept { run: 2, cursors: vec![(PersonId::new(ALICE), cursor)], ..WebexKept::default() };
+    let mut world = listing.world(64, kept);
+    let _peer = world.socket().await;
+    let gap = loop {
+        if let Inbound::Gap(person, from, to) = world.answer().await {
+            break (person, from, to);
+        }
+    };
+    assert_eq!((gap.0.as_str(), gap.1), (ALICE, cursor));
+    let reach = Time(world.now()).before(hours(72)).since(gap.2);
+    assert!((0..10_000).contains(&reach), "{reach} ms");
+    let mut ids = Vec::new();
+    loop {
+        match world.input().await {
+            inbound @ Inbound::Listed(..) => ids.push(listed(inbound).0),
+            Inbound::CaughtUp(..) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(ids.contains(&"young".to_owned()) && !ids.contains(&"old".to_owned()), "{ids:?}");
+}

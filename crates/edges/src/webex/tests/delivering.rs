@@ -36,6 +36,7 @@ pub(super) fn entry(kind: EntryKind) -> Entry {
         carrier: alice,
         conversation: None,
         stanza: None,
+        from: None,
         time: Time(START),
         stamp: None,
         target: None,

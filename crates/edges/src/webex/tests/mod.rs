@@ -6,4 +6,5 @@ mod delivering;
 mod enrolling;
 mod reading_people;
 mod relaying;
+mod told;
 mod world;

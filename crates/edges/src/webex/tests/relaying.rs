@@ -9,11 +9,9 @@ use router::outbox::EntryKind;
 use serde_json::{Value, json};
 
 use super::delivering::entry;
-use super::world::{ALICE, BASE, BOB, START, World, conversation};
+use super::world::{ALICE, BASE, BOB, BOT, START, World, conversation};
 use crate::port::{Delivery, Order};
 use crate::webex::WebexKept;
-
-const BOT: &str = "99999999-9999-4999-8999-999999999999";
 
 /// A cloud with one locked space, once it is made, and these members.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use router::directory::Directory;
 use router::ids::{JabberId, PersonId, Time};
 use router::inbound::{Facts, Inbound, PersonFacts};
+use router::tag::Tagger;
 use router::times::Times;
 use serde_json::{Value, json};
 use tokio::io::{DuplexStream, duplex};
@@ -36,6 +37,7 @@ use crate::webex::{
 
 pub(super) const ALICE: &str = "11111111-1111-4111-8111-111111111111";
 pub(super) const BOB: &str = "22222222-2222-4222-8222-222222222222";
+pub(super) const BOT: &str = "99999999-9999-4999-8999-999999999999";
 pub(super) const BASE: &str = "http://cloud.example/conversation/api/v1";
 /// When every world begins, in all clocks.
 pub(super) const START: i64 = 1_714_557_600_000;
@@ -248,6 +250,8 @@ pub(super) struct World {
     pub(super) enrolling: Enrolling,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) clock: Clock,
+    /// Since when alice is enabled.
+    since: Time,
 }
 
 /// The cloud's end of a Mercury socket.
@@ -289,6 +293,14 @@ impl World {
         Self::under(Sky::with(TokenConfig::Relay, script), 64, kept, Some(token()))
     }
 
+    /// The same world as [`World::new`], with a bot beside it.
+    pub(super) fn with_bot(
+        kept: WebexKept,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        Self::under(Sky::new(script), 64, kept, Some(token()))
+    }
+
     /// A world in which people have enrolled with these refresh tokens.
     pub(super) fn of_enrolled(
         listed: &[(&str, &str)],
@@ -318,14 +330,24 @@ impl World {
                 refresh: Duration::from_secs(86_400),
             },
             bot,
+            utc_offset: 0,
         };
+        let since = kept.cursors.iter().map(|(_, cursor)| *cursor).min();
+        let since = since.unwrap_or(Time(START)).min(Time(START - 60_000));
         let (keys, ledger) = (Arc::new(PlainKeys), Arc::new(KnownActivity));
-        let means = WebexMeans { cloud: cloud.clone(), keys, ledger, clock, generator };
+        let means = WebexMeans {
+            cloud: cloud.clone(),
+            keys,
+            ledger,
+            tagger: Tagger::new(b"key", &[]),
+            clock,
+            generator,
+        };
         let (orders, mailbox) = mpsc::unbounded_channel();
         let edge = WebexEdge::new(config, HubPort::new(take.clone(), take, answer), kept, means);
         let enrolling = edge.enrolling();
         edge.start(mailbox);
-        let world = Self { shared, sockets, intake, answers, cloud, enrolling, orders, clock };
+        let world = Self { shared, sockets, intake, answers, cloud, enrolling, orders, clock, since };
         world.serves(true);
         world
     }
@@ -333,7 +355,7 @@ impl World {
     fn serves(&self, alice: bool) {
         let people = vec![facts(ALICE, "alice", alice), facts(BOB, "bob", false)];
         let directory = Directory::default();
-        let directory = directory.with(&Facts { people, complete: true }, Time(START), Time(START - 60_000));
+        let directory = directory.with(&Facts { people, complete: true }, Time(START), self.since);
         self.orders.send(Order::Directory(Arc::new(directory))).unwrap();
     }
 
