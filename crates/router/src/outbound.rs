@@ -53,7 +53,24 @@ pub enum Wanted {
         show: Show,
         /// The text beside it; may be empty.
         text: &'static str,
+        /// When the person last did something, as far as was known when this was said: where many sessions are to be
+        /// opened, whoever was active last is first.
+        active: Option<Time>,
     },
+}
+
+impl Wanted {
+    /// Whether this is the same session showing the same.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Closed, Self::Closed) => true,
+            (Self::Open { show, text, .. }, Self::Open { show: other_show, text: other_text, .. }) => {
+                (show, text) == (other_show, other_text)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A passing hint.

@@ -51,7 +51,7 @@ enum StoredStatus {
 const OWN_WRITES: usize = 64;
 
 /// What is said about a person of whom nothing is known yet.
-const UNKNOWN: Wanted = Wanted::Open { show: Show::Available, text: "@ Webex" };
+const UNKNOWN: Wanted = Wanted::Open { show: Show::Available, text: "@ Webex", active: None };
 
 impl PresenceBook {
     /// A person is served from now on; `stored` is what an earlier run remembered.
@@ -135,7 +135,9 @@ impl PresenceBook {
             .map(|active| Duration::from_millis(u64::try_from(now.since(active)).unwrap_or(0)));
         let said = translate(status.into(), idle);
         let wanted = match said.session {
-            Session::Held => Wanted::Open { show: said.show, text: said.text },
+            Session::Held => {
+                Wanted::Open { show: said.show, text: said.text, active: page.known.last_active }
+            }
             Session::Ended => Wanted::Closed,
         };
         Some((wanted, said.valid_for))
@@ -144,7 +146,7 @@ impl PresenceBook {
     /// Notes what is said; false if it was said already.
     pub(crate) fn say(&mut self, person: &PersonId, wanted: &Wanted) -> bool {
         let Some(page) = self.people.get_mut(person) else { return false };
-        let new = page.said.as_ref() != Some(wanted);
+        let new = page.said.as_ref().is_none_or(|said| !said.is_like(wanted));
         page.said = Some(wanted.clone());
         new
     }

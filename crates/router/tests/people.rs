@@ -36,7 +36,7 @@ fn disabling_ends_the_session_and_gives_up_what_needed_it() {
     let (ticket, entry, _) = rig.delivery();
     rig.receipt(ticket, later(Cause::Session(person("ann"))));
     read(&mut rig, vec![facts("ann", false)]);
-    assert_eq!(rig.wanted("ann"), Some(&Wanted::Closed));
+    assert_eq!(rig.wanted("ann"), Some(Wanted::Closed));
     assert_eq!(rig.state(entry.id), EntryState::Closed("disabled".into()));
     assert_eq!(rig.given_up(), [(entry.id, "disabled")]);
     assert_eq!(rig.router.counters().wedged[&Box::from("disabled")], 1);
@@ -111,7 +111,7 @@ fn observe_with(rig: &mut Rig, status: Status, idle: Duration, by_our_device: bo
 }
 
 fn shows(show: Show, text: &'static str) -> Wanted {
-    Wanted::Open { show, text }
+    Wanted::Open { show, text, active: None }
 }
 
 #[test]
@@ -122,16 +122,29 @@ fn time_alone_turns_available_to_away_and_ends_the_session() {
     rig.pass(seconds(600));
     assert_eq!(rig.wanted("ann"), None, "exactly ten minutes is still available");
     rig.pass(Duration::from_millis(1));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Away, "@ Webex")));
     rig.pass(hours(72) - seconds(600) - Duration::from_millis(1));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")), "exactly 72 hours is still away");
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Away, "@ Webex")), "exactly 72 hours is still away");
     rig.pass(Duration::from_millis(1));
-    assert_eq!(rig.wanted("ann"), Some(&Wanted::Closed));
+    assert_eq!(rig.wanted("ann"), Some(Wanted::Closed));
     assert_eq!(rig.router.counters().inactive, 1);
     // A message written in Webex wakes at once.
     rig.webex("ann", "ann", "bob", "one");
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Available, "@ Webex")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Available, "@ Webex")));
     assert_eq!(rig.router.counters().inactive, 0);
+}
+
+#[test]
+fn with_a_presence_it_is_said_when_the_person_was_last_active() {
+    let mut rig = Rig::new();
+    let last = rig.now;
+    observe(&mut rig, Status::ByActivity, seconds(0));
+    rig.pass(seconds(601));
+    assert!(matches!(rig.session("ann"), Some(Wanted::Open { active: Some(at), .. }) if *at == last));
+    rig.out.clear();
+    // Later activity alone is nothing to be said.
+    observe(&mut rig, Status::Hidden, seconds(0));
+    assert_eq!(rig.session("ann"), None);
 }
 
 #[test]
@@ -143,11 +156,11 @@ fn presence_is_said_only_when_it_changes() {
     }
     assert_eq!(rig.wanted("ann"), None);
     observe(&mut rig, Status::DoNotDisturb, seconds(60));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::DoNotDisturb, "")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::DoNotDisturb, "")));
     rig.out.clear();
     observe(&mut rig, Status::Hidden, hours(100));
     rig.pass(hours(1000));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")), "a hidden person keeps the session");
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Away, "@ Webex")), "a hidden person keeps the session");
 }
 
 #[test]
@@ -156,20 +169,20 @@ fn a_restart_remembers_who_was_asleep() {
     observe(&mut rig, Status::ByActivity, hours(100));
     rig.pass(seconds(1));
     rig.restart();
-    assert_eq!(rig.wanted("ann"), Some(&Wanted::Closed));
-    assert_eq!(rig.wanted("bob"), Some(&shows(Show::Available, "@ Webex")), "of whom nothing is known");
+    assert_eq!(rig.wanted("ann"), Some(Wanted::Closed));
+    assert_eq!(rig.wanted("bob"), Some(shows(Show::Available, "@ Webex")), "of whom nothing is known");
     // Who was known to hide is not shown as available before the first answer.
     observe(&mut rig, Status::Hidden, hours(100));
     rig.pass(seconds(1));
     rig.restart();
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Away, "@ Webex")));
 }
 
 #[test]
 fn our_own_writes_are_no_activity() {
     let mut rig = Rig::new();
     observe(&mut rig, Status::ByActivity, hours(50));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Away, "@ Webex")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Away, "@ Webex")));
     rig.out.clear();
     // Carol writes to ann in Jabber, ann answers in Jabber: we post as ann.
     rig.jabber("ann", "ann", "carol", "1", "one");
@@ -182,7 +195,7 @@ fn our_own_writes_are_no_activity() {
     observe_with(&mut rig, Status::ByActivity, Duration::ZERO, true);
     assert_eq!(rig.wanted("ann"), None, "seen on our own device");
     observe(&mut rig, Status::ByActivity, seconds(1));
-    assert_eq!(rig.wanted("ann"), Some(&shows(Show::Available, "@ Webex")));
+    assert_eq!(rig.wanted("ann"), Some(shows(Show::Available, "@ Webex")));
 }
 
 #[test]

@@ -145,7 +145,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "limits", key: "deliveries", fallback: Default("256"),
         doc: "Deliveries in flight at the same time." },
     Setting { table: "limits", key: "sessions_per_second", fallback: Default("20"),
-        doc: "Sessions opened a second on each IM and Presence node." },
+        doc: "Sessions opened a second, on all nodes together; whoever was active last is first." },
     Setting { table: "limits", key: "handshakes", fallback: Default("32"),
         doc: "Connections to the cloud being set up at the same time." },
     Setting { table: "limits", key: "messages_per_minute", fallback: Default("300"),

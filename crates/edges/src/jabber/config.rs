@@ -1,15 +1,15 @@
 //! What the edge is told once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::Instant;
 use xmpp_core::Secret;
 
 use super::LinkKey;
 use super::nodes::News;
 use super::one_time::OneTime;
+use super::turns::Turns;
 use crate::seam::{Clock, Dial, Generator, Scale};
 
 /// The settings of the Jabber edge.
@@ -107,7 +107,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) generator: Generator,
     pub(super) scale: Scale,
-    pub(super) limiter: Limiter,
+    pub(super) turns: Turns,
     /// What links tell the edge.
     pub(super) news: UnboundedSender<(LinkKey, News)>,
 }
@@ -116,27 +116,6 @@ impl Shared {
     /// The resource of all sessions of this node.
     pub(super) fn resource(&self) -> String {
         format!("webex-{}", self.config.node)
-    }
-}
-
-/// Spaces out the openings of sessions: servers limit them, and so do we, with jitter (docs/protocol/xmpp.md).
-#[derive(Debug)]
-pub(super) struct Limiter {
-    interval: Duration,
-    next: Mutex<Option<Instant>>,
-}
-
-impl Limiter {
-    pub(super) fn new(per_second: u32, scale: Scale) -> Self {
-        Self { interval: scale.of(Duration::from_secs(1) / per_second.max(1)), next: Mutex::default() }
-    }
-
-    /// When the next session may be opened, if one asks `now`: each call is one session.
-    pub(super) fn slot(&self, now: Instant, generator: &Generator) -> Instant {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = next.map_or(now, |next| next.max(now));
-        *next = Some(slot + generator.jittered(self.interval * 2).max(self.interval));
-        slot
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) enum Command {
     Acknowledge(ImpStreamId, u64),
     /// What was attempted on this stream is settled.
     Settled(ImpStreamId),
+    /// It is that person's turn to have a session opened.
+    Turn(PersonId),
     /// The value kept under this number is on disk.
     Kept(u64),
     /// Let what is in flight finish, then end: leave the stream to be resumed, or sign out.
@@ -353,6 +355,7 @@ impl Link {
                 }
                 _ => self.session_kept(ask, now),
             },
+            Command::Turn(person) => self.turn(&person, now),
             Command::Stop { sign_out } => self.stopping = Some((now, sign_out)),
         }
     }

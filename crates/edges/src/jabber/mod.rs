@@ -28,6 +28,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod turns;
 mod words;
 
 use std::collections::BTreeMap;
@@ -53,10 +54,11 @@ pub use opener::{Cleartext, OpenError, Opener, Opening};
 pub use trial::{Capabilities, TrialError, measure};
 
 use self::board::Board;
-use self::config::{Limiter, Shared};
+use self::config::Shared;
 use self::link::{Command, Link};
 use self::nodes::{News, NodeKey, Nodes};
 use self::session::Prepared;
+use self::turns::Turns;
 use crate::port::{Delivery, HubPort, Order};
 use crate::seam::{Clock, Dial, Generator, Scale};
 use crate::topology::home_of;
@@ -96,8 +98,8 @@ impl JabberEdge {
     ) -> JoinHandle<()> {
         let Means { opener, dial, clock, generator, scale, standing } = means;
         let (news, told) = mpsc::unbounded_channel();
-        let limiter = Limiter::new(config.sessions_per_second, scale);
-        let shared = Arc::new(Shared { config, dial, clock, generator, scale, limiter, news });
+        let turns = Turns::new(config.sessions_per_second, scale, generator.clone());
+        let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, news });
         let mut edge = Edge {
             shared,
             board: Arc::new(Board::new(port)),
@@ -186,9 +188,12 @@ impl Edge {
     }
 
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
+        let shared = Arc::clone(&self.shared);
+        let mut turns = std::pin::pin!(shared.turns.run());
         loop {
             tokio::select! {
                 biased;
+                () = &mut turns => {}
                 order = orders.recv() => match order {
                     Some(order) => self.order(order),
                     // The hub is gone, so there is nobody to carry anything for.

@@ -17,12 +17,15 @@ use super::kept::{self, KeptPresence, KeptSession};
 use super::link::{Carriage, Link};
 use super::nodes::News;
 use super::outgoing::{Purpose, Ready};
-use super::session::{Prepared, Session, Step};
+use super::session::{Prepared, Session, Step, Turn};
+use super::turns::Rank;
 use super::words;
 
 /// How long a server may take to answer one step of an opening or an ending; then the session is opened
 /// anew (rule 8).
 const STEP: Duration = Duration::from_secs(60);
+/// How often a node of a pair is asked for a session without waiting for longer each time.
+const PATIENT: u32 = 4;
 
 impl Link {
     /// The state wanted of a session, and the JID that it is to have.
@@ -33,7 +36,21 @@ impl Link {
             session.barred = false;
         }
         session.wanted = Some(wanted);
+        if session.turn == Turn::Asked {
+            // Its urgency is another now.
+            session.turn = Turn::Unasked;
+        }
         self.drive(&person, now);
+    }
+
+    /// It is a person's turn; what the person waited for may be over.
+    pub(super) fn turn(&mut self, person: &PersonId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(person) else { return };
+        if session.turn == Turn::Asked {
+            let can_open = self.open || !matches!(self.carriage, Carriage::Trusted(..));
+            session.turn = if can_open { Turn::Given } else { Turn::Unasked };
+        }
+        self.drive(person, now);
     }
 
     /// A delivery is ready for its session; the session may not be ready for it.
@@ -121,22 +138,28 @@ impl Link {
             (session.jid, session.barred) = (jid, false);
         }
         if !session.wants_open() {
-            session.slot = None;
+            session.turn = Turn::Unasked;
             return;
         }
         if self.is_trusted() && !self.open {
             return;
         }
-        let slot = *session.slot.get_or_insert_with(|| {
-            let slot = self.shared.limiter.slot(now, &self.shared.generator);
-            // Where a partner may take over at any moment, the limit alone spaces out the tries.
-            let tries = if self.paired { session.tries.min(1) } else { session.tries };
-            if tries == 0 { slot } else { slot.max(now + backoff(tries, &self.shared)) }
-        });
-        if now < slot {
-            return;
+        match session.turn {
+            Turn::Given => {}
+            Turn::Unasked if self.wait(session) > 0 => {
+                session.turn = Turn::After(now + backoff(self.wait(session), &self.shared));
+                return;
+            }
+            Turn::After(at) if now < at => return,
+            Turn::Unasked | Turn::After(_) => {
+                session.turn = Turn::Asked;
+                let rank = Rank::of(session.wanted.as_ref(), session.tries);
+                self.shared.turns.enter(person, rank, &self.mailbox);
+                return;
+            }
+            Turn::Asked => return,
         }
-        session.slot = None;
+        session.turn = Turn::Unasked;
         session.go(Step::Starting, now);
         let request = self.request();
         if let Carriage::Trusted(control, _) = &mut self.carriage {
@@ -146,6 +169,15 @@ impl Link {
         } else if self.open {
             // The connection of a stream that could not be resumed is there already.
             self.prepare(person, session, now);
+        }
+    }
+
+    /// How often an opening has failed, as far as it is to be waited for that. Where a partner may take over at any
+    /// moment, the first few tries follow one another.
+    fn wait(&self, session: &Session) -> u32 {
+        match self.paired {
+            true => session.tries.min(1).max(session.tries.saturating_sub(PATIENT)),
+            false => session.tries,
         }
     }
 
@@ -310,7 +342,10 @@ impl Link {
     fn next_look(&self, session: &Session) -> Option<Instant> {
         let waiting = session.waiting.front().map(|prepared| prepared.until);
         let step = match session.step {
-            Step::Closed => session.slot.filter(|_| self.open || !self.is_trusted()),
+            Step::Closed => match session.turn {
+                Turn::After(at) if self.open || !self.is_trusted() => Some(at),
+                _ => None,
+            },
             Step::Starting | Step::Ending if !self.is_trusted() => None,
             Step::Settled => None,
             _ => self.open.then(|| session.since + self.of(STEP)),
@@ -332,6 +367,9 @@ impl Link {
         };
         self.by_ids.insert(ids.ours, person.clone());
         session.ids = Some(ids);
+        if self.paired && session.tries > 0 {
+            self.serves_at_last(now);
+        }
         let Some(mut session) = self.sessions.remove(&person) else { return };
         if *jid == session.jid {
             self.prepare(&person, &mut session, now);
@@ -343,6 +381,19 @@ impl Link {
         }
         self.sessions.insert(person.clone(), session);
         self.drive(&person, now);
+    }
+
+    /// The node has started a session that it refused before, so it has taken over: nobody waits any longer.
+    fn serves_at_last(&mut self, now: Instant) {
+        let waits = |session: &Session| matches!(session.turn, Turn::After(_));
+        let waiting: Vec<PersonId> =
+            self.sessions.iter().filter(|(_, s)| waits(s)).map(|(person, _)| person.clone()).collect();
+        for person in waiting {
+            if let Some(session) = self.sessions.get_mut(&person) {
+                (session.turn, session.tries) = (Turn::Unasked, 0);
+            }
+            self.drive(&person, now);
+        }
     }
 
     /// The server knows no such user. Asking again would give the same answer.
@@ -410,7 +461,7 @@ impl Link {
             if !matches!(session.step, Step::Closed) {
                 self.tell_closed(&person, &mut session, false);
                 session.ids = None;
-                session.slot = None;
+                session.turn = Turn::Unasked;
                 session.go(Step::Closed, now);
             }
             self.sessions.insert(person, session);

@@ -56,6 +56,19 @@ pub(super) enum Step {
     Ending,
 }
 
+/// Whether a session that is closed may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nobody has asked.
+    Unasked,
+    /// It failed; a turn is asked for then.
+    After(Instant),
+    /// Others are first.
+    Asked,
+    /// It may.
+    Given,
+}
+
 /// A delivery whose text is ready and whose session may not be.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -90,8 +103,8 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// It must not be opened again until the router has wanted it closed, or the JID is another.
     pub(super) barred: bool,
-    /// When it may be opened.
-    pub(super) slot: Option<Instant>,
+    /// Whether it may be opened.
+    pub(super) turn: Turn,
     /// Openings that failed in a row.
     pub(super) tries: u32,
     /// Its ids on a trusted link; `None` on a client stream, and before it is started.
@@ -120,7 +133,7 @@ impl Session {
             step: Step::Closed,
             since: now,
             barred: false,
-            slot: None,
+            turn: Turn::Unasked,
             tries: 0,
             ids: None,
             said: None,
@@ -153,7 +166,7 @@ impl Session {
     /// What is to be said and has not been; `None` where nothing is.
     pub(super) fn unsaid(&self) -> Option<Said> {
         match &self.wanted {
-            Some(Wanted::Open { show, text }) => {
+            Some(Wanted::Open { show, text, .. }) => {
                 let wanted = Said { show: *show, text: (*text).into(), priority: self.priority() };
                 (self.said.as_ref() != Some(&wanted)).then_some(wanted)
             }

@@ -8,8 +8,9 @@ use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
 use xmpp_core::tokio::{ConnectError, Connection, Event, NegotiationError};
 use xmpp_core::{BareJid, Element, ns};
 
-use super::config::{Access, Cluster, Config, Limiter, Shared};
+use super::config::{Access, Cluster, Config, Shared};
 use super::dial::{self, Whose};
+use super::turns::Turns;
 use super::{ns as more, words};
 use crate::probe::causes;
 use crate::seam::{Clock, Dial, Generator, Scale};
@@ -97,10 +98,11 @@ pub async fn measure(
     };
     let scale = Scale(1);
     let config = Config { node: NODE.into(), utc_offset: 0, sessions_per_second: 1, clusters: vec![cluster] };
-    let limiter = Limiter::new(1, scale);
+    // One session needs no turn.
+    let turns = Turns::new(1, scale, generator.clone());
     // Nobody hears the news of a link that is tried.
     let (news, _) = tokio::sync::mpsc::unbounded_channel();
-    let shared = Arc::new(Shared { config, dial, clock, generator, scale, limiter, news });
+    let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, news });
     let whose = match (&trusted, jid) {
         (Some(_), _) => Whose::Link,
         (None, Some(jid)) => Whose::User(jid.clone()),

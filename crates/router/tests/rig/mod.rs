@@ -297,8 +297,17 @@ impl Rig {
         self.storage.entry(id).expect("memory reads").expect("the entry is there").entry.state
     }
 
-    /// What is wanted of a person's session, as last said since the output was cleared.
-    pub(crate) fn wanted(&self, who: &str) -> Option<&Wanted> {
+    /// What is wanted of a person's session, as last said since the output was cleared; whenever that person did
+    /// something last.
+    pub(crate) fn wanted(&self, who: &str) -> Option<Wanted> {
+        self.session(who).map(|wanted| match wanted {
+            Wanted::Open { show, text, .. } => Wanted::Open { show: *show, text, active: None },
+            Wanted::Closed => Wanted::Closed,
+        })
+    }
+
+    /// The same, word for word.
+    pub(crate) fn session(&self, who: &str) -> Option<&Wanted> {
         self.out.iter().rev().find_map(|outbound| match outbound {
             Outbound::Session(p, wanted) if p.as_str() == who => Some(wanted),
             _ => None,

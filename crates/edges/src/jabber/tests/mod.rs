@@ -4,6 +4,7 @@ mod encryption;
 mod far;
 mod hostile;
 mod messages;
+mod nodes;
 mod resuming;
 mod sessions;
 mod world;

@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) asks: Vec<u64>,
     pub(super) access: Access,
     pub(super) encryption: Encryption,
+    /// The names of the nodes of the cluster, where there is a link to each.
+    pub(super) names: Vec<String>,
     pub(super) runs: u64,
 }
 
@@ -71,6 +73,23 @@ pub(super) fn trusted() -> Access {
 
 pub(super) fn service() -> Access {
     Access::Service { account: "service@lab.example".into(), password: "secret".into() }
+}
+
+/// A directory of these people, all enabled and homed there.
+pub(super) fn everybody(names: &[String], home: &str) -> Arc<Directory> {
+    let person = |name: &String| PersonFacts {
+        id: PersonId::new(name.as_str()),
+        ours: true,
+        jid: Some(JabberId::new(format!("{name}@lab.example"))),
+        home: Some(home.into()),
+        mail: format!("{name}@corp.example").into(),
+        name: name.as_str().into(),
+        enabled: true,
+        pending: false,
+        token: true,
+    };
+    let people = names.iter().map(person).collect();
+    Arc::new(Directory::default().with(&Facts { people, complete: true }, Time(0), Time(0)))
 }
 
 pub(super) fn directory() -> Arc<Directory> {
@@ -126,6 +145,7 @@ impl World {
             asks: Vec::new(),
             access,
             encryption,
+            names: Vec::new(),
             runs: 0,
         };
         world.start();
@@ -142,8 +162,11 @@ impl World {
         (self.orders, self.intake, self.answers) = (orders, intake, answers);
         let cluster = Cluster {
             domains: vec!["lab.example".into(), "lab2.example".into()],
-            nodes: vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
-            names: vec![],
+            nodes: match &self.names[..] {
+                [] => vec![("down".into(), 7400), ("hung".into(), 7400), ("up".into(), 7400)],
+                names => names.iter().map(|name| (name.clone(), 7400)).collect(),
+            },
+            names: self.names.clone(),
             access: self.access.clone(),
             encryption: self.encryption.clone(),
         };
@@ -167,7 +190,10 @@ impl World {
     }
 
     pub(super) fn open(&self, person: &str, show: Show) {
-        self.order(Order::Session(PersonId::new(person), Wanted::Open { show, text: "@ Webex" }));
+        self.order(Order::Session(
+            PersonId::new(person),
+            Wanted::Open { show, text: "@ Webex", active: None },
+        ));
     }
 
     /// The next answer that is no `Keep`; values are kept as the hub does.
