@@ -8,15 +8,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-use crate::config::{Config, Imp};
+use crate::config::Imp;
 
-/// Towards the cloud and the publishers: the system's authorities and those of `webex.ca_file`.
+/// Towards the cloud and the publishers: the system's authorities and those of `webex.ca_file`, TLS 1.2 or 1.3.
 ///
 /// # Errors
 /// The file that cannot be used, and why.
-pub(crate) fn of_cloud(config: &Config) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn of_cloud(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = system();
-    if let Some(path) = &config.webex.ca_file {
+    if let Some(path) = ca_file {
         trust(&mut roots, "webex.ca_file", path)?;
     }
     Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
@@ -75,4 +75,66 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{
+        ClientConnection, ProtocolVersion, ServerConfig, ServerConnection, SupportedProtocolVersion,
+    };
+
+    use super::*;
+
+    /// A certificate for this name as PEM, and a server with it that speaks one version alone.
+    fn server(name: &str, version: &'static SupportedProtocolVersion) -> (String, Arc<ServerConfig>) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server =
+            ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let server =
+            server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        (made.cert.pem(), Arc::new(server))
+    }
+
+    /// Both ends talk until they are done: the version that they speak.
+    fn handshake(
+        client: &Arc<ClientConfig>,
+        server: &Arc<ServerConfig>,
+    ) -> Result<ProtocolVersion, rustls::Error> {
+        let name = "cloud.example".try_into().unwrap();
+        let mut near = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut far = ServerConnection::new(Arc::clone(server)).unwrap();
+        while near.is_handshaking() || far.is_handshaking() {
+            let mut wire = Vec::new();
+            near.write_tls(&mut wire).unwrap();
+            far.read_tls(&mut wire.as_slice()).unwrap();
+            far.process_new_packets()?;
+            wire.clear();
+            far.write_tls(&mut wire).unwrap();
+            near.read_tls(&mut wire.as_slice()).unwrap();
+            near.process_new_packets()?;
+        }
+        Ok(near.protocol_version().unwrap())
+    }
+
+    #[test]
+    fn either_version_alone_is_spoken_with_whom_the_settings_trust_and_with_nobody_else() {
+        let file = std::env::temp_dir().join(format!("connector-ca-{}.pem", std::process::id()));
+        for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
+            let (pem, trusted) = server("cloud.example", version);
+            let (other_name, elsewhere) = server("other.example", version);
+            let (_, stranger) = server("cloud.example", version);
+            std::fs::write(&file, pem + &other_name).unwrap();
+            let client = of_cloud(Some(&file)).unwrap();
+            assert_eq!(handshake(&client, &trusted), Ok(spoken));
+            for wrong in [elsewhere, stranger] {
+                let refused = handshake(&client, &wrong);
+                assert!(matches!(refused, Err(rustls::Error::InvalidCertificate(_))), "{refused:?}");
+            }
+        }
+        let _ = std::fs::remove_file(&file);
+    }
 }

@@ -88,7 +88,7 @@ impl Parts {
     pub(crate) fn new(config: &Config, ground: Ground) -> Result<Self, String> {
         let mut times = Times::scaled(config.time_scale);
         times.retention = config.store.retention;
-        let tls = tls::of_cloud(config)?;
+        let tls = tls::of_cloud(config.webex.ca_file.as_deref())?;
         let cloud_config = CloudConfig {
             discovery: config.webex.discovery_url.parse().map_err(|e| format!("webex.discovery_url: {e}"))?,
             organization: config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?,

@@ -1,12 +1,13 @@
 //! One person's Mercury socket: opened, read without pause, opened again; and what each new socket, gap and
-//! drop has to be caught up with.
+//! drop has to be caught up with. When the cloud says that it will shut a socket down, the next one is opened first.
 
-use std::collections::VecDeque;
+mod open;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use router::envelope::{Typing, TypingOrigin, Via};
-use router::ids::{ConversationId, PersonId, StreamId, Time, Upstream};
+use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::Inbound;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,14 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 use webex_api::EnvelopeId;
 use webex_api::activity::Activity;
 use webex_api::auth::AccessToken;
-use webex_api::client::{MercuryError, MercurySocket};
 use webex_api::device::Device;
 use webex_api::mercury::{Envelope, Event, Fate, Output, TypingEvent};
 use webex_api::typing::State;
 
+use self::open::{Open, Ready};
 use super::catch_up;
 use super::device;
-use super::http::CloudError;
 use super::intake::{Reading, person, time};
 use super::{Side, status};
 use crate::probe::causes;
@@ -52,12 +52,8 @@ pub(super) struct Line {
     trigger: u64,
     /// The catch-up that answers it; `None` once it is done.
     owed: Option<Owed>,
-    /// Tells sockets of one run apart.
-    socket: u64,
-    /// Inputs handed over from this socket.
-    n: u64,
-    /// Frames to acknowledge once their input is taken.
-    unacknowledged: VecDeque<(u64, EnvelopeId)>,
+    /// How many sockets there were in this run.
+    sockets: u64,
     /// When this person's socket last brought anything.
     heard: Instant,
 }
@@ -72,6 +68,8 @@ struct Owed {
 const QUIET: Duration = Duration::from_secs(60 * 60);
 /// A socket that lived so long was a success.
 const PROVEN: Duration = Duration::from_secs(30);
+/// A socket that was taken over is read for so long, if the cloud does not close it. Scaled.
+const LEAVING: Duration = Duration::from_secs(60);
 /// Beyond the visibility time, for the way from the cloud to us.
 const MARGIN: Duration = Duration::from_millis(20);
 
@@ -84,23 +82,8 @@ impl Line {
         taken: mpsc::UnboundedReceiver<Taken>,
         purpose: Purpose,
     ) -> Self {
-        let unacknowledged = VecDeque::new();
         let (token, owed, heard) = (None, None, Instant::now());
-        Self {
-            side,
-            person,
-            purpose,
-            device,
-            token,
-            taken,
-            cursor,
-            trigger: 0,
-            owed,
-            socket: 0,
-            n: 0,
-            unacknowledged,
-            heard,
-        }
+        Self { side, person, purpose, device, token, taken, cursor, trigger: 0, owed, sockets: 0, heard }
     }
 
     /// Keeps a socket open until the task is dropped. Nothing that closes it is for good.
@@ -112,8 +95,8 @@ impl Line {
             let opened = self.open(fate).await;
             let begun = Instant::now();
             match opened {
-                Ok((socket, early)) => {
-                    fate = self.serve(socket, early).await;
+                Ok(ready) => {
+                    fate = self.serve(ready).await;
                     self.side.detach(&self.person);
                     self.owed = None;
                     self.behind();
@@ -142,8 +125,8 @@ impl Line {
         self.side.hub.answer(Inbound::Behind(self.person.clone(), self.trigger));
     }
 
-    /// Opens a socket and waits until it is ready. Gives what came before readiness, too.
-    async fn open(&mut self, fate: Fate) -> Result<(MercurySocket, Vec<Output>), Fate> {
+    /// Opens a socket, with what the end of the last one asks for.
+    async fn open(&mut self, fate: Fate) -> Result<Ready, Fate> {
         let side = Arc::clone(&self.side);
         let _permit = side.handshakes.acquire().await.expect("the semaphore is never closed");
         if fate == Fate::NewToken
@@ -156,64 +139,97 @@ impl Line {
             tracing::warn!(person = %self.person, error = causes(&error), "no device");
             fate
         })?;
-        self.device = Some(device.clone());
         side.cloud.set_device(&self.person, Some(device.url.clone()));
-        let failed = |error: &CloudError| {
-            tracing::warn!(person = %self.person, error = causes(error), "no token for the socket");
-            Fate::Reconnect
-        };
-        let token = side.cloud.token(&self.person).await.map_err(|error| failed(&error))?;
-        self.token = Some(token.clone());
-        let now = webex_api::Timestamp(side.clock.now().0);
-        let random = super::http::random(&side.generator);
-        let connected =
-            MercurySocket::connect(&side.mercury, &device.web_socket_url, &token, now, random).await;
-        let mut socket = connected.map_err(|error: MercuryError| {
-            tracing::warn!(person = %self.person, error = causes(&error), "no socket");
-            error.fate()
-        })?;
-        let mut early = Vec::new();
-        loop {
-            match socket.next().await {
-                Some(Output::Ready) => return Ok((socket, early)),
-                Some(Output::Closed(fate)) => return Err(fate),
-                None => return Err(Fate::Reconnect),
-                Some(other) => early.push(other),
-            }
-        }
+        open::ready(&side, &self.person, self.device.insert(device)).await
     }
 
-    /// Reads a ready socket to its end. Never waits for anything but the socket itself (rule 13).
-    async fn serve(&mut self, mut socket: MercurySocket, early: Vec<Output>) -> Fate {
-        self.socket += 1;
-        self.n = 0;
-        self.unacknowledged.clear();
-        self.heard = Instant::now();
-        self.hears_clock(&socket);
-        if let Some(device) = &self.device {
-            self.side.attach(&self.person, &device.url);
-        }
-        tracing::info!(person = %self.person, socket = self.socket, "socket ready");
+    /// Opens the socket that takes over from one that the cloud will shut down, after a pause.
+    async fn successor(
+        side: Arc<Side>,
+        person: PersonId,
+        device: Device,
+        pause: Duration,
+    ) -> Result<Ready, Fate> {
+        tokio::time::sleep(pause).await;
+        let _permit = side.handshakes.acquire().await.expect("the semaphore is never closed");
+        open::ready(&side, &person, &device).await
+    }
+
+    /// Takes a new socket, with what came on it before it was ready.
+    fn begin(&mut self, ready: Ready) -> Open {
+        self.sockets += 1;
+        self.token = Some(ready.token);
+        let mut open = Open::new(self.sockets, ready.socket);
+        self.hears_clock(&open);
+        tracing::info!(person = %self.person, socket = self.sockets, "socket ready");
         // However long there was none: what this one brings is younger than what the catch-up brings, and is held.
         self.tell_behind();
-        self.catch_up(&socket);
-        for output in early {
-            self.take(output, &mut socket);
+        self.catch_up(&open);
+        for output in ready.early {
+            self.take(output, &mut open);
         }
+        open
+    }
+
+    /// Reads a ready socket, and whichever takes over from it, to the end. Never waits for anything but sockets (rule 13).
+    async fn serve(&mut self, ready: Ready) -> Fate {
+        self.heard = Instant::now();
+        let Some(device) = self.device.clone() else { return Fate::Register };
+        self.side.attach(&self.person, &device.url);
+        let mut open = self.begin(ready);
+        let mut backoff = self.side.backoff();
+        let (side, person) = (Arc::clone(&self.side), self.person.clone());
+        let next =
+            |pause| Box::pin(Self::successor(Arc::clone(&side), person.clone(), device.clone(), pause));
+        // The one that takes over, while it is opened; then the one that was taken over, while it lives.
+        let mut successor = None;
+        let mut leaving: Option<(Open, Instant)> = None;
         loop {
             let quiet = tokio::time::sleep_until(self.heard + self.side.scale().of(QUIET));
             tokio::select! {
                 biased;
                 taken = self.taken.recv() => match taken {
-                    Some(taken) => self.acknowledge(taken, &mut socket),
+                    Some(taken) => {
+                        open.taken(taken);
+                        if let Some((leaving, _)) = &mut leaving {
+                            leaving.taken(taken);
+                        }
+                    }
                     None => std::future::pending().await,
                 },
-                output = socket.next() => match output {
-                    None => return Fate::Reconnect,
+                output = last_of(&mut leaving) => match output {
+                    Some(Output::Closed(_)) | None => leaving = None,
+                    Some(output) => {
+                        if let Some((leaving, _)) = &mut leaving {
+                            self.take(output, leaving);
+                        }
+                    }
+                },
+                output = open.socket.next(), if !open.ended => match output {
+                    Some(Output::Shutdown) => successor = Some(next(Duration::ZERO)),
+                    Some(Output::Closed(_)) | None if successor.is_some() => {
+                        open.ended = true;
+                        self.behind();
+                    }
                     Some(Output::Closed(fate)) => return fate,
-                    // It would be closed soon anyway; what is missed meanwhile is listed.
-                    Some(Output::Shutdown) => return Fate::Reconnect,
-                    Some(output) => self.take(output, &mut socket),
+                    None => return Fate::Reconnect,
+                    Some(output) => self.take(output, &mut open),
+                },
+                ready = opened(&mut successor) => match ready {
+                    Ok(ready) => {
+                        successor = None;
+                        // What was on its way to the old one need not arrive: the cloud promises nothing about it.
+                        if !open.ended {
+                            self.trigger += 1;
+                        }
+                        let taken_over = std::mem::replace(&mut open, self.begin(ready));
+                        let until = Instant::now() + self.side.scale().of(LEAVING);
+                        leaving = Some((taken_over, until)).filter(|(open, _)| !open.ended);
+                        tracing::info!(person = %self.person, gapless = leaving.is_some(), "socket taken over");
+                    }
+                    Err(fate) if open.ended => return fate,
+                    // As long as the old one lives, there is time.
+                    Err(_) => successor = Some(next(backoff.pause(self.side.generator.number()))),
                 },
                 done = done(&mut self.owed), if self.owed.is_some() => {
                     self.owed = None;
@@ -221,35 +237,35 @@ impl Line {
                         self.cursor = self.cursor.max(cursor);
                     }
                 }
-                () = quiet => self.lost(&socket),
+                () = quiet => self.lost(&open),
             }
         }
     }
 
-    fn hears_clock(&self, socket: &MercurySocket) {
-        if let Some(moment) = socket.cloud_time() {
+    fn hears_clock(&self, open: &Open) {
+        if let Some(moment) = open.socket.cloud_time() {
             self.side.cloud.heard(moment);
         }
     }
 
     /// Something was missed, or may have been: a new trigger, and a catch-up for it.
-    fn lost(&mut self, socket: &MercurySocket) {
+    fn lost(&mut self, open: &Open) {
         // A catch-up that has not begun is put off instead: it reads what was missed now, too.
         if self.owed.as_ref().is_none_or(|owed| owed.begin <= Instant::now()) {
             self.behind();
         }
         self.heard = Instant::now();
-        self.catch_up(socket);
+        self.catch_up(open);
     }
 
     /// Owes a catch-up for the latest trigger, in place of any before it.
-    fn catch_up(&mut self, socket: &MercurySocket) {
+    fn catch_up(&mut self, open: &Open) {
         if self.purpose == Purpose::Bot {
             return;
         }
         let begin = Instant::now() + self.side.times.visibility + MARGIN;
         // Without the cloud's own word in the frames we know its time to the second only.
-        let unsure = if socket.cloud_time().is_some() { 0 } else { 1_000 };
+        let unsure = if open.socket.cloud_time().is_some() { 0 } else { 1_000 };
         let task = catch_up::Task {
             person: self.person.clone(),
             trigger: self.trigger,
@@ -262,37 +278,24 @@ impl Line {
         self.owed = Some(Owed { begin, task: AbortOnDropHandle::new(task) });
     }
 
-    /// What was handed over is committed: the cloud may forget it.
-    fn acknowledge(&mut self, (socket_number, n): Taken, socket: &mut MercurySocket) {
-        if socket_number != self.socket {
-            return;
-        }
-        while let Some((taken, id)) = self.unacknowledged.front()
-            && *taken <= n
-        {
-            socket.acknowledge(id);
-            self.unacknowledged.pop_front();
-        }
-    }
-
-    fn take(&mut self, output: Output, socket: &mut MercurySocket) {
-        self.hears_clock(socket);
+    fn take(&mut self, output: Output, open: &mut Open) {
+        self.hears_clock(open);
         match output {
-            Output::Event(envelope) => self.event(*envelope, socket),
+            Output::Event(envelope) => self.event(*envelope, open),
             Output::Gap => {
                 tracing::info!(person = %self.person, "gap in the sequence");
-                self.lost(socket);
+                self.lost(open);
             }
             _ => {}
         }
     }
 
-    fn event(&mut self, envelope: Envelope, socket: &mut MercurySocket) {
+    fn event(&mut self, envelope: Envelope, open: &mut Open) {
         self.heard = Instant::now();
         match envelope.event {
-            Event::Activity(activity) => self.activity(&activity, envelope.id, socket),
+            Event::Activity(activity) => self.activity(&activity, envelope.id, open),
             Event::KmsMessages(messages) => self.side.keys.replies(&self.person, messages),
-            Event::Typing(typing) => self.typing(&typing),
+            Event::Typing(typing) => self.typing(&typing, open),
             Event::Presence(presence) => {
                 let seen = status::observation(&presence, &self.side);
                 // One that is lost is made good by the next poll.
@@ -305,15 +308,10 @@ impl Line {
         }
     }
 
-    fn upstream(&mut self) -> Upstream {
-        self.n += 1;
-        Upstream { stream: StreamId::Mercury(self.person.clone(), self.socket), n: self.n }
-    }
-
-    fn activity(&mut self, activity: &Activity, id: Option<EnvelopeId>, socket: &mut MercurySocket) {
+    fn activity(&mut self, activity: &Activity, id: Option<EnvelopeId>, open: &mut Open) {
         if self.purpose == Purpose::Bot {
             if let Some(id) = &id {
-                socket.acknowledge(id);
+                open.socket.acknowledge(id);
             }
             return;
         }
@@ -331,7 +329,7 @@ impl Line {
             Err(reason) => {
                 tracing::debug!(activity = %activity.id, reason, "activity left out");
                 if let Some(id) = &id {
-                    socket.acknowledge(id);
+                    open.socket.acknowledge(id);
                 }
                 return;
             }
@@ -341,10 +339,9 @@ impl Line {
         if self.side.is_stopping() {
             return;
         }
-        let upstream = self.upstream();
-        let n = upstream.n;
+        let upstream = open.upstream(&self.person);
         if self.side.hub.try_take(Inbound::Message(message, parts, upstream)).is_ok() {
-            self.unacknowledged.extend(id.map(|id| (n, id)));
+            open.owes(id);
             if self.owed.is_none()
                 && let Some(published) = activity.published
             {
@@ -353,11 +350,11 @@ impl Line {
         } else {
             // Left unacknowledged, and read from a listing when there is room again.
             tracing::warn!(person = %self.person, activity = %activity.id, "hub is full: activity dropped");
-            self.lost(socket);
+            self.lost(open);
         }
     }
 
-    fn typing(&mut self, event: &TypingEvent) {
+    fn typing(&mut self, event: &TypingEvent, open: &mut Open) {
         let Some(actor) = event.actor.id.as_ref().map(person) else { return };
         let id = &event.conversation_id;
         let address = self.side.conversations.address(id).or_else(|| self.side.cloud.likely_address(id));
@@ -372,9 +369,27 @@ impl Line {
             active: event.state == State::Typing,
             stale: false,
         };
-        let upstream = self.upstream();
+        let upstream = open.upstream(&self.person);
         // A hint that is lost is not missed.
         let _ = self.side.hub.try_take(Inbound::Typing(typing, upstream));
+    }
+}
+
+/// The next thing that a socket tells which was taken over; `None` when it has ended, or has had its time.
+async fn last_of(leaving: &mut Option<(Open, Instant)>) -> Option<Output> {
+    match leaving {
+        Some((open, until)) => tokio::time::timeout_at(*until, open.socket.next()).await.unwrap_or(None),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the socket that takes over, if one is being opened.
+async fn opened(
+    successor: &mut Option<impl Future<Output = Result<Ready, Fate>> + Unpin>,
+) -> Result<Ready, Fate> {
+    match successor {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Device registration: what owns a Mercury socket, ten at most a person.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use http::{HeaderName, StatusCode};
 use serde_json::{Map, Value, json};
@@ -48,8 +51,8 @@ pub(crate) struct Device {
 pub(crate) struct Socket {
     pub(crate) number: u64,
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
-    /// It was told that it will be replaced soon.
-    pub(crate) leaving: bool,
+    /// It was told of its shutdown: how long it still carries what was on its way, once there is another.
+    pub(crate) leaving: Option<Duration>,
 }
 
 /// All registrations, by id.

@@ -72,7 +72,7 @@ pub(crate) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "mercury-shutdown",
-        explanation: "A socket is told of an imminent shutdown; once the device has another, it is closed with 4001.",
+        explanation: "A socket is told of an imminent shutdown; once the device has another, it carries for `value` more scaled milliseconds (0) what was on its way, and is closed with 4001.",
         unkind: false,
     },
     Kind {
@@ -319,9 +319,18 @@ impl Line {
             let Some(device) = state.devices.devices.get_mut(&self.device) else {
                 return End::Close(4404, "device deleted".to_owned());
             };
-            if let Some(old) = device.socket.replace(Socket { number, outgoing, leaving: false }) {
-                let (code, reason) = if old.leaving { (4001, "shutdown") } else { (4000, "replaced") };
-                let _ = old.outgoing.try_send(Outgoing::Close(code, reason.to_owned()));
+            match device.socket.replace(Socket { number, outgoing, leaving: None }) {
+                Some(Socket { outgoing: old, leaving: Some(rest), .. }) => {
+                    let clock = self.cloud.ctx.clock.clone();
+                    self.cloud.ctx.spawn(async move {
+                        clock.sleep(rest).await;
+                        let _ = old.try_send(Outgoing::Close(4001, "shutdown".to_owned()));
+                    });
+                }
+                Some(Socket { outgoing: old, .. }) => {
+                    let _ = old.try_send(Outgoing::Close(4000, "replaced".to_owned()));
+                }
+                None => {}
             }
             for frame in std::mem::take(&mut device.waiting) {
                 order += 1;
@@ -413,11 +422,12 @@ impl Line {
         if self.hit("mercury-cut", 0).is_some() {
             return Err(End::Gone);
         }
-        if self.hit("mercury-shutdown", 0).is_some() {
+        if let Some(rest) = self.hit("mercury-shutdown", 0) {
+            let rest = cloud.ctx.clock.scaled(Duration::from_millis(u64::try_from(rest).unwrap_or(0)));
             if let Some(device) = cloud.state().devices.devices.get_mut(&self.device)
                 && let Some(socket) = &mut device.socket
             {
-                socket.leaving = true;
+                socket.leaving = Some(rest);
             }
             return self.write(&json!({"id": cloud.ctx.rng.uuid(), "type": "shutdown"})).await;
         }

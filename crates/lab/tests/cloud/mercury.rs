@@ -82,6 +82,25 @@ async fn a_second_socket_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_socket_that_is_shut_down_may_carry_what_was_on_its_way() {
+    let lab = lab().await;
+    let device = device(&lab, "alice").await;
+    let conversation = direct(&lab, "alice", "bob").await;
+    let mut first = Socket::ready(&lab, &device, "alice").await;
+    fault(
+        &lab,
+        json!({"name": "mercury-shutdown", "on": true, "count": 1, "person": "alice", "value": 2_000}),
+    );
+    post(&lab, "alice", &conversation, comment(&conversation, "old")).await;
+    while first.read().await.unwrap()["type"] != "shutdown" {}
+    let mut second = Socket::ready(&lab, &device, "alice").await;
+    post(&lab, "alice", &conversation, comment(&conversation, "new")).await;
+    assert_eq!(second.activity().await["clientTempId"], "new");
+    assert_eq!(first.read().await, Err(4001), "only what was on its way before");
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_acknowledged_is_lost_unless_the_lab_is_kind() {
     for kind in [false, true] {
         let lab = lab_with(|options| options.kind = kind).await;

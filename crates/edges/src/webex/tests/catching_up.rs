@@ -267,18 +267,6 @@ async fn what_is_owed_is_told_when_a_socket_ends_and_again_when_there_is_another
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_is_to_be_shut_down_is_replaced() {
-    let listing = Listing::of(&[], false, 100);
-    let mut world = listing.world(16, WebexKept::default());
-    let mut peer = world.socket().await;
-    peer.shuts_down().await;
-    assert!(peer.is_closed().await);
-    let mut peer = world.socket().await;
-    peer.waits(Duration::from_secs(6)).await;
-    while !matches!(world.input().await, Inbound::CaughtUp(_, 2, _)) {}
-}
-
-#[tokio::test(start_paused = true)]
 async fn whoever_is_served_no_longer_has_no_socket_and_no_device() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());

@@ -6,5 +6,6 @@ mod delivering;
 mod enrolling;
 mod reading_people;
 mod relaying;
+mod taking_over;
 mod told;
 mod world;

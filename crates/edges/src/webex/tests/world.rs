@@ -24,6 +24,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use webex_api::Url;
 use webex_api::auth::AccessToken;
 
@@ -400,13 +402,32 @@ impl World {
         }
     }
 
-    /// Accepts a socket and makes it ready.
-    pub(super) async fn socket(&mut self) -> Peer {
+    /// Accepts a socket, and does not make it ready yet.
+    pub(super) async fn opening(&mut self) -> Peer {
         let socket = timeout(Duration::from_secs(600), self.sockets.recv()).await.unwrap().unwrap();
         let mut peer = Peer { socket, sequence: 0, clock: self.clock };
         assert!(peer.hears().await.contains("authorization"));
-        peer.says(json!({"eventType": "mercury.buffer_state"})).await;
         peer
+    }
+
+    /// Accepts a socket and makes it ready.
+    pub(super) async fn socket(&mut self) -> Peer {
+        let mut peer = self.opening().await;
+        peer.becomes_ready().await;
+        peer
+    }
+
+    /// Whether the edge wants no socket, and nothing more was told than that a catch-up is owed for this trigger.
+    pub(super) fn is_quiet(&mut self, trigger: u64) -> bool {
+        let told = |inbound: &Inbound| match inbound {
+            Inbound::Directory(_) | Inbound::Statuses(_) | Inbound::Keep { ask: 0, .. } => false,
+            Inbound::Behind(_, told) => *told > trigger,
+            _ => true,
+        };
+        let mut intake = std::iter::from_fn(|| self.intake.try_recv().ok());
+        let mut answers = std::iter::from_fn(|| self.answers.try_recv().ok());
+        let news = intake.any(|inbound| told(&inbound)) || answers.any(|answer| told(&answer));
+        !news && self.sockets.try_recv().is_err()
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -421,6 +442,17 @@ impl Peer {
         let frame = json!({"id": self.sequence.to_string(), "sequenceNumber": self.sequence,
             "timestamp": self.clock.now().0, "data": data});
         self.socket.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    /// Every event comes by it from now on.
+    pub(super) async fn becomes_ready(&mut self) {
+        self.says(json!({"eventType": "mercury.buffer_state"})).await;
+    }
+
+    /// Closes it with this code.
+    pub(super) async fn ends(&mut self, code: u16) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+        self.socket.close(Some(frame)).await.unwrap();
     }
 
     /// Says that the cloud will close this socket soon.
