@@ -63,7 +63,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "webex", key: "ca_file", fallback: Optional("\"ca.pem\""),
         doc: "Certificate authorities to trust beside the system's, PEM." },
     Setting { table: "webex", key: "kms_ca_file", fallback: Optional("\"kms-ca.pem\""),
-        doc: "Certificate authorities that the key service's own certificate must lead to, PEM; without it any chain that names the service is believed." },
+        doc: "Certificate authorities that the key service's own certificate must lead to, PEM (with a key service on premises, that one's); without it any chain that names the service is believed." },
     Setting { table: "webex", key: "proxy", fallback: Optional("\"http://proxy.corp.example:3128\""),
         doc: "HTTP proxy that makes a tunnel (CONNECT) for everything towards the cloud; IM and Presence is reached directly." },
     Setting { table: "webex", key: "proxy_user", fallback: Optional("\"connector\""),

@@ -81,7 +81,7 @@ pub(super) struct Device {
     address: Url,
     shared: Arc<Shared>,
     /// The conversation, and where its messages are posted; `None` until the first question, and again when the key
-    /// service was silent to an exchange: its static key may be another by now.
+    /// service was silent to an exchange, or refused it: the person may have another by now, or that another static key.
     client: Option<(Client, KmsUri)>,
     token: Option<AccessToken>,
     waiting: BTreeMap<RequestId, Waiting>,
@@ -251,7 +251,7 @@ impl Device {
 
     /// Hands on what the client has to say.
     async fn settle(&mut self) {
-        let mut silent = false;
+        let mut unheard = false;
         while let Some(event) = self.client.as_mut().and_then(|(client, _)| client.poll_event()) {
             match event {
                 Event::Wrapped { id, message, .. } => {
@@ -267,7 +267,8 @@ impl Device {
                     match outcome {
                         Ok(response) => self.arrived(waiting, *response),
                         Err(error) => {
-                            silent |= error == RequestError::Silent;
+                            unheard |=
+                                matches!(error, RequestError::Silent | RequestError::ExchangeRefused { .. });
                             let error = self.judge(waiting.name(), error).await;
                             waiting.fail(&error);
                         }
@@ -275,7 +276,7 @@ impl Device {
                 }
             }
         }
-        if silent && self.waiting.is_empty() && self.client.as_ref().is_some_and(|(c, _)| !c.is_ready()) {
+        if unheard && self.waiting.is_empty() && self.client.as_ref().is_some_and(|(c, _)| !c.is_ready()) {
             self.client = None;
         }
     }

@@ -458,6 +458,7 @@ async fn a_refused_exchange_ends_no_message() {
         assert_eq!(world.open(&alice()).await, fate, "{status}");
         world.state().refuse_exchange = None;
         assert_eq!(world.open(&alice()).await, hello(), "{status}");
+        assert_eq!(world.state().infos, 2, "{status}: the person may have another key service by now");
     }
 }
 
