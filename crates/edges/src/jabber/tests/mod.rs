@@ -1,5 +1,6 @@
 //! The edge against a server on in-memory pipes, in paused time: the tests are its hub.
 
+mod copies;
 mod encryption;
 mod far;
 mod hostile;

@@ -75,20 +75,29 @@ pub(super) fn service() -> Access {
     Access::Service { account: "service@lab.example".into(), password: "secret".into() }
 }
 
-/// A directory of these people, all enabled and homed there.
-pub(super) fn everybody(names: &[String], home: &str) -> Arc<Directory> {
-    let person = |name: &String| PersonFacts {
-        id: PersonId::new(name.as_str()),
+/// These people, all enabled.
+pub(super) fn facts_of(names: &[&str]) -> Vec<PersonFacts> {
+    let person = |name: &&str| PersonFacts {
+        id: PersonId::new(*name),
         ours: true,
         jid: Some(JabberId::new(format!("{name}@lab.example"))),
-        home: Some(home.into()),
+        home: Some("".into()),
         mail: format!("{name}@corp.example").into(),
-        name: name.as_str().into(),
+        name: (*name).into(),
         enabled: true,
         pending: false,
         token: true,
     };
-    let people = names.iter().map(person).collect();
+    names.iter().map(person).collect()
+}
+
+/// A directory of these people, all enabled and homed there.
+pub(super) fn everybody(names: &[String], home: &str) -> Arc<Directory> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let people = facts_of(&names)
+        .into_iter()
+        .map(|person| PersonFacts { home: Some(home.into()), ..person })
+        .collect();
     Arc::new(Directory::default().with(&Facts { people, complete: true }, Time(0), Time(0)))
 }
 
