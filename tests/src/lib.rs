@@ -1,9 +1,11 @@
 //! What the tests of the whole connector share: processes of the lab and of the connector, and their
 //! interfaces, driven from outside as anybody could.
 
+pub mod clients;
 mod http;
 mod process;
 mod python;
+pub mod recorder;
 pub mod servers;
 mod traffic;
 mod world;

@@ -1,6 +1,7 @@
 //! Each way of holding sessions, on each server that is to be able to do it: the whole connector against it, once
 //! for each row of the table below. What does not work on a server is expected, told by `check`, and tested too.
 
+mod clients;
 mod kills;
 
 use std::process::Command;
@@ -86,6 +87,11 @@ impl Pair {
         }
     }
 
+    /// Whether clients of others log in to the server in this test; in one of those that there are for each server.
+    fn has_clients(&self) -> bool {
+        self.link == "a" || (self.link, self.server) == ("b", Some(Kind::Ejabberd))
+    }
+
     /// Its name, as a folder may be called.
     fn folder(&self) -> String {
         self.name.replace([' ', ','], "")
@@ -108,6 +114,7 @@ fn pair(pair: &Pair) {
     let scratch = Scratch::new(&format!("pair-{}", pair.folder()));
     let Some(server) = started(pair, &scratch) else { return };
     let lab = lab(&scratch, pair, server.as_ref());
+    let recording = clients::Recording::start(&lab, pair);
     let checked = check(&lab);
     println!("{}: {checked}", pair.name);
     match &pair.expected {
@@ -122,7 +129,14 @@ fn pair(pair: &Pair) {
             assert_eq!(told("no acknowledgement (XEP-0198)"), !able.acknowledges, "{checked}");
             assert_eq!(told("no copies (XEP-0280)"), !able.copies, "{checked}");
             assert_eq!(told("an archive (XEP-0313)"), able.archive, "{checked}");
+            let connector = Connector::start(&lab);
+            connector.wait_up(&lab);
             what_is_carried(&lab, able);
+            // Once on each server, or on all links where what passes is kept.
+            if pair.has_clients() || recording.is_on() {
+                clients::others_talk(&lab, &scratch, server.as_ref(), able);
+            }
+            recording.write();
         }
     }
 }
@@ -160,8 +174,6 @@ fn has_heard(lab: &Lab, client: &str, text: &str) -> bool {
 }
 
 fn what_is_carried(lab: &Lab, able: &Able) {
-    let connector = Connector::start(lab);
-    connector.wait_up(lab);
     // Both enabled, both ways, in both clients of both.
     lab.say("alice/webex", "bob", "from webex");
     assert!(hears(lab, "bob/jabber", "from webex"), "from Webex to Jabber");

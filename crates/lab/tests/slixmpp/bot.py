@@ -1,10 +1,14 @@
 """A client made by others (slixmpp), driven line by line: JSON commands on stdin, JSON events on stdout.
 
 Usage: bot.py HOST PORT JID PASSWORD [MECHANISM]
+
+With COPIES=off in the environment it does not ask for copies (XEP-0280): jabberd2 answers that in a way that it does not hear.
+PRIORITY is that of its presence.
 """
 
 import asyncio
 import json
+import os
 import sys
 
 import slixmpp
@@ -37,8 +41,9 @@ class Bot(slixmpp.ClientXMPP):
         self.leaving = False
 
     async def start(self, _event):
-        await self.plugin["xep_0280"].enable()
-        self.send_presence()
+        if os.environ.get("COPIES") != "off":
+            await self.plugin["xep_0280"].enable()
+        self.send_presence(ppriority=os.environ.get("PRIORITY"))
         roster = await self.get_roster()
         items = sorted(str(item["jid"]) for item in roster["roster"])
         info = await self.plugin["xep_0030"].get_info(jid=self.boundjid.domain)

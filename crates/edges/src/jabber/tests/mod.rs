@@ -8,4 +8,5 @@ mod messages;
 mod nodes;
 mod resuming;
 mod sessions;
+mod wire;
 mod world;
