@@ -1,6 +1,7 @@
 //! What the tests of the whole connector share: processes of the lab and of the connector, and their
 //! interfaces, driven from outside as anybody could.
 
+pub mod asked;
 pub mod clients;
 mod http;
 mod process;

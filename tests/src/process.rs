@@ -1,6 +1,7 @@
 //! The lab and the connector as processes of their own.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -299,6 +300,11 @@ impl Connector {
             code.is_some()
         });
         code
+    }
+
+    /// The signal that ended the process; `None` while it runs, or if it ended in another way.
+    pub fn ended_by(&mut self) -> Option<i32> {
+        self.child.try_wait().ok()??.signal()
     }
 
     /// Whether the process has ended by itself.

@@ -1,5 +1,6 @@
 //! A lab in which people write while the connector dies and comes back, and what became of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +55,8 @@ impl Plan<'_> {
 /// A lab, its connector and people who write.
 #[derive(Debug)]
 pub struct World<'a> {
-    plan: &'a Plan<'a>,
+    /// What it is made of.
+    pub plan: &'a Plan<'a>,
     /// The stand-ins.
     pub lab: Lab,
     connector: Connector,
@@ -62,6 +64,8 @@ pub struct World<'a> {
     pulse: Pulse,
     began: Instant,
     deaths: Vec<Death>,
+    /// What was said besides the traffic.
+    aside: BTreeMap<Voice, usize>,
     _scratch: Scratch,
 }
 
@@ -108,8 +112,8 @@ impl<'a> World<'a> {
         let control = lab.endpoint("control");
         let traffic = Traffic::start(control, &plan.voices, plan.pause, plan.seed);
         let pulse = Pulse::of(control);
-        let (began, deaths) = (Instant::now(), Vec::new());
-        Self { plan, connector, traffic, pulse, began, deaths, _scratch: scratch, lab }
+        let (began, deaths, aside) = (Instant::now(), Vec::new(), BTreeMap::new());
+        Self { plan, connector, traffic, pulse, began, deaths, aside, _scratch: scratch, lab }
     }
 
     /// The connector is killed after so long, whatever it is doing.
@@ -127,6 +131,34 @@ impl<'a> World<'a> {
     /// It is started again.
     pub fn start_again(&mut self) {
         self.connector = Connector::start_as(self.plan.program, &self.lab, self.plan.env);
+    }
+
+    /// It is started to die at this passing of a named step, and does while `meanwhile` is called again and again.
+    ///
+    /// # Panics
+    /// It does not die there within a minute.
+    pub fn die_at(&mut self, step: &str, passing: u32, mut meanwhile: impl FnMut(&mut Self)) {
+        let at = format!("{step}:{passing}");
+        self.connector = Connector::start_as(self.plan.program, &self.lab, &[("CONNECTOR_CRASH_AT", &at)]);
+        let began = Instant::now();
+        while !self.connector.has_ended() {
+            let folder = self.lab.folder().display();
+            assert!(began.elapsed() < Duration::from_secs(60), "`{at}` is never reached: see {folder}");
+            meanwhile(self);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // What a program that aborts dies of.
+        assert_eq!(self.connector.ended_by(), Some(6), "`{at}`: see {}", self.lab.folder().display());
+    }
+
+    /// Somebody says something besides the traffic; it is counted with that.
+    ///
+    /// # Panics
+    /// The lab refuses it.
+    pub fn say(&mut self, voice: &Voice) {
+        let said = self.aside.entry(voice.clone()).or_default();
+        self.lab.say(&voice.client, &voice.to, &voice.text(*said));
+        *said += 1;
     }
 
     /// What the connector says of itself; `None` while it does not answer.
@@ -157,7 +189,8 @@ impl<'a> World<'a> {
     pub fn end(self) -> Outcome {
         let between = self.carried();
         std::thread::sleep(Duration::from_secs(1));
-        let said = self.traffic.stop();
+        let mut said = self.traffic.stop();
+        said.extend(self.aside);
         let silent = Instant::now();
         // Ten minutes of its own time, and as long again as a machine may have been asked too much of.
         let limit = Duration::from_secs(150) + Duration::from_secs(600) / self.plan.scale;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+use tests::asked::{kills, scale, seed};
 use tests::{
     Chance, Connector, Dialogue, Lab, Outcome, Plan, Scratch, World, crashing_binary, played, shown,
 };
@@ -11,17 +13,17 @@ const AT_ONCE: usize = 3;
 
 #[test]
 fn fifty_kills_lose_double_and_reorder_nothing() {
-    exactly_once("kill", &[], usual_kills(50));
+    exactly_once("kill", &[], kills(50));
 }
 
 #[test]
 fn nor_do_ten_where_the_stand_ins_are_kind() {
-    exactly_once("kill-kind", &["--kind"], usual_kills(50) / 5);
+    exactly_once("kill-kind", &["--kind"], kills(50) / 5);
 }
 
 #[test]
 fn nor_do_ten_with_a_client_stream_for_each_user() {
-    exactly_once("kill-link-b", &["--link", "b"], usual_kills(50) / 5);
+    exactly_once("kill-link-b", &["--link", "b"], kills(50) / 5);
 }
 
 #[test]
@@ -62,6 +64,23 @@ fn acknowledging_before_the_commit_loses() {
     assert!(!outcome.verdict.lost.is_empty(), "{outcome}");
 }
 
+/// And one that posts again what may have arrived, without asking, doubles it.
+#[test]
+fn posting_again_without_asking_doubles() {
+    let plan = Plan {
+        program: crashing_binary(),
+        env: &[("CONNECTOR_RETRY_UNASKED", "1")],
+        ..Plan::of("kill-unasked", seed(), scale())
+    };
+    let outcome = played(&plan, |world| {
+        // Every second post fails and is stored all the same, besides those that a kill interrupts.
+        world.lab.control("/fault", &json!({"name": "post-500", "on": true, "seed": plan.seed}));
+        dies(world, 10);
+        world.lab.control("/fault", &json!({"name": "post-500", "on": false}));
+    });
+    assert!(!outcome.verdict.doubled.is_empty(), "{outcome}");
+}
+
 /// So many kills of several worlds, in each of which twenty conversations go on.
 fn exactly_once(name: &str, options: &[&str], kills: usize) {
     let mut worlds = AT_ONCE.min(kills.div_ceil(5)).max(1);
@@ -78,46 +97,30 @@ fn exactly_once(name: &str, options: &[&str], kills: usize) {
                     let plan = Plan { options, ..Plan::of(&name, seed() + world as u64, scale()) };
                     let outcome = killed(&plan, kills);
                     assert!(outcome.verdict.is_clean(), "{name}: {outcome}");
-                    assert!(outcome.between > 20, "{name}: hardly anything was carried between the kills");
                     outcome
                 })
             })
             .collect();
         playing.into_iter().map(|world| world.join().expect("the world holds")).collect()
     });
+    let between: usize = outcomes.iter().map(|outcome| outcome.between).sum();
+    assert!(between > 20, "{name}: only {between} sights were carried between the kills");
     let in_flight: usize = outcomes.iter().map(Outcome::in_flight).sum();
     println!("{name}: {kills} kills in {worlds} worlds, {in_flight} of them with something in hand");
     assert!(in_flight * 2 >= kills, "only {in_flight} of {kills} kills hit work in flight");
 }
 
-/// The connector dies so many times, at random moments.
 fn killed(plan: &Plan<'_>, kills: usize) -> Outcome {
-    played(plan, |world: &mut World<'_>| {
-        let mut chance = Chance::new(plan.seed);
-        // Three seconds at the usual scale, a minute at that of life.
-        let longest = (60_000 / u64::from(plan.scale)).max(3_000);
-        for _ in 0..kills {
-            world.kill_after(chance.millis(100, longest));
-            world.start_again();
-        }
-    })
+    played(plan, |world| dies(world, kills))
 }
 
-/// A fixed seed, unless one is given: `KILL_SEED=7 cargo test -p tests --test kill`.
-fn seed() -> u64 {
-    asked("KILL_SEED").unwrap_or(1)
-}
-
-/// So many kills, unless another number is given: `KILLS=500`.
-fn usual_kills(usual: usize) -> usize {
-    asked("KILLS").map_or(usual, |kills| usize::try_from(kills).unwrap_or(usual))
-}
-
-/// Twenty times faster than life, unless another scale is given: `KILL_SCALE=1`.
-fn scale() -> u32 {
-    asked("KILL_SCALE").map_or(20, |scale| u32::try_from(scale).unwrap_or(20))
-}
-
-fn asked(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
+/// The connector dies so many times, at random moments.
+fn dies(world: &mut World<'_>, kills: usize) {
+    let mut chance = Chance::new(world.plan.seed);
+    // Three seconds at the usual scale, a minute at that of life.
+    let longest = (60_000 / u64::from(world.plan.scale)).max(3_000);
+    for _ in 0..kills {
+        world.kill_after(chance.millis(100, longest));
+        world.start_again();
+    }
 }

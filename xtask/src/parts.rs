@@ -243,7 +243,7 @@ fn lab() -> Result<(), String> {
 }
 
 /// The test files of the package `tests` that are a part of their own, or a share of one.
-const OWN_PART: [&str; 5] = ["crash", "examples", "kill", "sdk", "servers"];
+const OWN_PART: [&str; 6] = ["crash", "examples", "kill", "sdk", "servers", "troubles"];
 
 /// Test files of the package `tests`.
 fn scenes(files: &[&str]) -> Result<(), String> {
@@ -257,9 +257,11 @@ fn examples() -> Result<(), String> {
     scenes(&["examples"])
 }
 
-/// Killed at random moments, and at every named step of the walks. Each test plays several worlds at once.
+/// Killed at random moments, at every named step of the walks, and while other things are wrong. Each test of the first
+/// plays several worlds at once.
 fn kill() -> Result<(), String> {
-    cargo(&[KILL, &["--test", "crash", "--", "--nocapture", "--test-threads", "1"]].concat())
+    cargo(&[KILL, &["--", "--nocapture", "--test-threads", "1"]].concat())?;
+    scenes(&["crash", "troubles"])
 }
 
 /// Five hundred kills, once as fast as on every push and once at the pace of life.

@@ -177,10 +177,10 @@ impl Worker {
             }
         }
         if !batches.is_empty() {
-            crash::point(crash::BEFORE_COMMIT);
+            crash::commit(&batches, false);
             match self.storage.commit(&batches, self.clock.now()) {
                 Ok(novelties) => {
-                    crash::point(crash::AFTER_COMMIT);
+                    crash::commit(&batches, true);
                     let batches = batches.iter().map(|batch| batch.id).zip(novelties).collect();
                     done(Ok(Answer::Committed { batches, room: self.storage.room() }));
                 }

@@ -29,6 +29,7 @@ use super::nodes::News;
 use super::outgoing::{Outgoing, Purpose, Wire};
 use super::session::{Prepared, Session};
 use super::words;
+use crate::crash;
 
 /// A link left unread for so long is dropped and resumed, so that what waited comes stamped (rule 13).
 const UNREAD: Duration = Duration::from_secs(5 * 60);
@@ -338,12 +339,14 @@ impl Link {
                     stream.handled = stream.handled.max(n);
                     if let Phase::Up(connection) = &mut self.phase {
                         connection.acknowledge(n);
+                        crash::point(crash::STANZA_ACKNOWLEDGED);
                     }
                 }
             }
             Command::Settled(id) => {
                 let current = self.stream.as_ref().is_some_and(|stream| stream.id == id);
                 if current && matches!(self.phase, Phase::Up(_)) {
+                    crash::point(crash::SETTLED);
                     self.open = true;
                     self.drive_all(now);
                 }
@@ -415,10 +418,14 @@ impl Link {
         let wrote = self.outgoing.write(&mut **connection);
         for (ticket, n) in &wrote.attempts {
             let position = Position { stream: stream.id.clone(), n: *n };
+            crash::point(crash::ATTEMPT);
             self.board.port.answer(Inbound::Attempt(*ticket, Some(position)));
         }
         if !wrote.any() {
             return;
+        }
+        if wrote.delivered_by.is_some() {
+            crash::point(crash::WRITTEN);
         }
         self.last_traffic = now;
         let acknowledges = stream.acknowledges;
@@ -505,6 +512,7 @@ impl Link {
     fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Stanza { element, n } => {
+                crash::point(crash::STANZA_READ);
                 let Some(stream) = &mut self.stream else { return };
                 stream.received = n;
                 self.last_traffic = now;
@@ -520,7 +528,10 @@ impl Link {
                     }
                 }
             }
-            Event::Acked(h) => self.acknowledged(h),
+            Event::Acked(h) => {
+                crash::point(crash::HANDLED);
+                self.acknowledged(h);
+            }
             Event::Closed(reason) => self.lost(&reason, now),
             _ => {}
         }

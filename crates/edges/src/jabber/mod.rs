@@ -59,6 +59,7 @@ use self::link::{Command, Link};
 use self::nodes::{News, NodeKey, Nodes};
 use self::session::Prepared;
 use self::turns::Turns;
+use crate::crash;
 use crate::port::{Delivery, HubPort, Order};
 use crate::seam::{Clock, Dial, Generator, Scale};
 use crate::topology::home_of;
@@ -462,6 +463,7 @@ impl Edge {
             let late = || Err(Outcome::Later { cause: Cause::Kms, after: None });
             match made.unwrap_or_else(|_| late()) {
                 Ok(element) => {
+                    crash::point(crash::OPENED);
                     let derived = delivery.entry.derived;
                     let prepared = Prepared { ticket, derived, element, until, to_own_client };
                     let command = Command::Deliver(carrier.clone(), jid, prepared);

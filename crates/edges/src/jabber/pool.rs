@@ -20,6 +20,7 @@ use super::outgoing::{Purpose, Ready};
 use super::session::{Prepared, Session, Step, Turn};
 use super::turns::Rank;
 use super::words;
+use crate::crash;
 
 /// How long a server may take to answer one step of an opening or an ending; then the session is opened
 /// anew (rule 8).
@@ -231,6 +232,7 @@ impl Link {
     /// A presence got its position; a restart has to know it to tell whether it arrived.
     pub(super) fn presence_written(&mut self, person: &PersonId, position: u64) {
         let Some(session) = self.sessions.get_mut(person) else { return };
+        crash::point(crash::PRESENCE_WRITTEN);
         session.said_at = Some(position);
         if matches!(session.step, Step::Settled) {
             self.keep_session(person);
@@ -264,6 +266,7 @@ impl Link {
             let end = control.end(ids);
             self.outgoing.push(Purpose::End(person.clone()), end);
         }
+        crash::point(crash::SESSION_ENDED);
         session.go(Step::Ending, now);
     }
 
@@ -365,6 +368,7 @@ impl Link {
             }
             return;
         };
+        crash::point(crash::SESSION_STARTED);
         self.by_ids.insert(ids.ours, person.clone());
         session.ids = Some(ids);
         if self.paired && session.tries > 0 {
@@ -518,7 +522,10 @@ impl Link {
     pub(super) fn session_kept(&mut self, ask: u64, now: Instant) {
         let Some(person) = self.asks.remove(&ask) else { return };
         match self.sessions.get_mut(&person).map(|session| &mut session.step) {
-            Some(Step::Preparing { ask: awaited, .. }) if *awaited == Some(ask) => *awaited = None,
+            Some(Step::Preparing { ask: awaited, .. }) if *awaited == Some(ask) => {
+                crash::point(crash::SESSION_KEPT);
+                *awaited = None;
+            }
             _ => return,
         }
         self.drive(&person, now);
@@ -599,6 +606,7 @@ impl Link {
     pub(super) fn settled_if_done(&mut self, person: &PersonId, now: Instant) {
         let Some(session) = self.sessions.get_mut(person) else { return };
         if matches!(session.step, Step::Settling { ping: None, archive: None }) {
+            crash::point(crash::SESSION_SETTLED);
             session.go(Step::Settled, now);
             session.tries = 0;
             self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));

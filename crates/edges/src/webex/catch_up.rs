@@ -17,6 +17,7 @@ use webex_api::{Timestamp, Url};
 use super::Side;
 use super::http::CloudError;
 use super::intake::{Reading, person, time};
+use crate::crash;
 use crate::probe::causes;
 
 /// What a catch-up has to read.
@@ -83,6 +84,7 @@ pub(super) async fn run(side: &Side, task: Task) -> Option<Time> {
         drop(permit);
         match listed {
             Ok(()) => {
+                crash::point(crash::CAUGHT_UP);
                 side.listed.fetch_add(1, Ordering::Relaxed);
                 let cursor = start.before(side.times.overlap).max(task.cursor);
                 let told = Inbound::CaughtUp(task.person.clone(), task.trigger, cursor);
@@ -192,7 +194,9 @@ async fn one(
         arrived: side.clock.now(),
         cloud: side.cloud.now(),
     };
-    for activity in all(side, &task.person, url, since).await? {
+    let listed = all(side, &task.person, url, since).await?;
+    crash::point(crash::LISTED);
+    for activity in listed {
         if activity.published.is_some_and(|published| time(published) > until) {
             continue;
         }

@@ -13,6 +13,7 @@ use super::aged::Aged;
 use super::http::{Cloud, CloudError};
 use super::intake::person;
 use super::keys::Keys;
+use crate::crash;
 use crate::jabber::OpenError;
 
 /// The conversation of a pair, ready to be posted to.
@@ -152,7 +153,9 @@ impl Conversations {
             key: new.key.parse().map_err(|_| FindError::Unusable("the new key has no usable name"))?,
             kms_message: new.kms_message,
         };
+        crash::point(crash::CREATE);
         let made = cloud.send_as(via, create).await;
+        crash::point(crash::CREATED);
         match (self.find(cloud, via, other).await, made) {
             (Ok(Some(direct)), _) => Ok(direct),
             (Ok(None), Err(error)) => Err(error.into()),

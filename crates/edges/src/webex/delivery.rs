@@ -19,6 +19,7 @@ use super::catch_up::ListError;
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
 use super::{PATIENCE, Side, locked, relay, told};
+use crate::crash;
 use crate::jabber::OpenError;
 use crate::port::Delivery;
 
@@ -112,12 +113,17 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
         Ok(pair) => pair,
         Err(outcome) => return outcome,
     };
-    if let MaybeSent::Since(since) = *maybe_sent {
+    if let MaybeSent::Since(since) = *maybe_sent
+        && !crash::retries_unasked()
+    {
+        crash::point(crash::QUESTION);
         // Absent counts only if the question is asked after the settle time.
         let settled = side.clock.now() >= since.after(side.times.settle);
         // The longer an entry waits, the more there is to list: cut short, it would be asked for ever.
         let until = Instant::now() + side.times.settle;
-        match within(until, host_cause(), question(side, entry, &pair, since)).await {
+        let answer = within(until, host_cause(), question(side, entry, &pair, since)).await;
+        crash::point(crash::ANSWER);
+        match answer {
             Ok(Some(link)) => return Outcome::Delivered(link),
             Ok(None) if !settled => return Outcome::Unsettled,
             Ok(None) => {}
@@ -139,6 +145,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
                 return Outcome::Later { cause: Cause::Conversation(direct.id()), after: None };
             }
         }
+        crash::point(crash::SEALED);
         let comment = Comment { display_name: Text::new(jwe), content: None, key: direct.key.clone() };
         match post(side, &entry.derived, &pair.actor, &direct.target, Action::Comment(comment), until).await {
             Ok(activity) => {
@@ -255,8 +262,10 @@ pub(super) async fn post(
         client_temp_id: id.as_str().parse().map_err(unusable)?,
         action,
     };
+    crash::point(crash::POST);
     let sent = timeout_at(until.max(Instant::now() + side.times.delivery), side.cloud.send_as(actor, post));
     let Ok(sent) = sent.await else { return Err(Refusal::Outcome(Outcome::Unknown)) };
+    crash::point(crash::POSTED);
     sent.map_err(|error| {
         if !error.is_refusal() {
             return Refusal::Outcome(Outcome::Unknown);

@@ -24,6 +24,7 @@ use super::catch_up;
 use super::device;
 use super::intake::{Reading, person, time};
 use super::{Side, status};
+use crate::crash;
 use crate::probe::causes;
 
 /// The hub has what came on this person's socket of this number, up to this input.
@@ -162,6 +163,7 @@ impl Line {
         let mut open = Open::new(self.sockets, ready.socket);
         self.hears_clock(&open);
         tracing::info!(person = %self.person, socket = self.sockets, "socket ready");
+        crash::point(crash::SOCKET_READY);
         // However long there was none: what this one brings is younger than what the catch-up brings, and is held.
         self.tell_behind();
         self.catch_up(&open);
@@ -315,6 +317,7 @@ impl Line {
             }
             return;
         }
+        crash::point(crash::ACTIVITY_READ);
         if let Some(conversation) = activity.conversation() {
             self.side.conversations.saw_by(conversation, &self.person);
         }

@@ -13,6 +13,7 @@ use webex_api::presence::{List, MAX_SUBJECTS, Presence, Status, Subscribe};
 use super::http::CloudError;
 use super::intake::{person, time};
 use super::{Side, locked};
+use crate::crash;
 use crate::probe::causes;
 
 /// How presence is watched.
@@ -71,6 +72,7 @@ pub(super) async fn run(side: Arc<Side>, config: PresenceConfig) {
         };
         match batch(&side, &asker, &due, config).await {
             Ok(seen) => {
+                crash::point(crash::STATUS_READ);
                 if !side.hub.take(Inbound::Statuses(seen)).await {
                     return;
                 }

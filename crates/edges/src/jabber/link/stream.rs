@@ -13,6 +13,7 @@ use xmpp_core::session_control::SessionIds;
 use xmpp_core::tokio::{CloseReason, ConnectError, Connection, Outcome as Established, ResumeState};
 
 use super::{Carriage, GRACE, Link, MARGIN, Phase, YIELD};
+use crate::crash;
 use crate::jabber::archive::Place;
 use crate::jabber::config::backoff;
 use crate::jabber::dial::{self, Fate, Resume, Whose};
@@ -172,6 +173,7 @@ impl Link {
         let name = self.kept_name();
         match (outcome, &mut self.stream) {
             (Established::Resumed { h }, Some(stream)) => {
+                crash::point(crash::RESUMED);
                 stream.resume = resume;
                 tracing::info!(stream = %stream.id, h, "stream resumed");
                 self.board.stream(&stream.id, StreamEvent::Resumed { h }, &self.mailbox);

@@ -11,6 +11,7 @@ use webex_api::{EnvelopeId, Timestamp};
 
 use super::super::Side;
 use super::super::http::CloudError;
+use crate::crash;
 use crate::probe::causes;
 
 /// A socket that is ready.
@@ -83,6 +84,7 @@ impl Open {
             && *taken <= n
         {
             self.socket.acknowledge(id);
+            crash::point(crash::ACTIVITY_ACKNOWLEDGED);
             self.unacknowledged.pop_front();
         }
     }
