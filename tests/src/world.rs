@@ -214,10 +214,11 @@ impl<'a> World<'a> {
 impl Outcome {
     /// Whether the machine was too slow for the pace of the world's clocks, so that a stand-in broke its own word. An
     /// unanswered post is stored and listed within 22 seconds of its own time, and asked after 30 s after it was sent
-    /// (rule 10): what is between is all that the machine may be late.
+    /// (rule 10): what is between is all that the machine may be late. It excuses what is doubled or reordered; nothing
+    /// excuses a loss.
     #[must_use]
     pub fn is_unfair(&self) -> bool {
-        self.slowest > Duration::from_secs(8) / self.scale
+        self.slowest > Duration::from_secs(8) / self.scale && self.verdict.lost.is_empty()
     }
 
     /// At how many deaths the connector had something in hand.

@@ -201,6 +201,8 @@ pub(super) struct Link {
     unreachable: bool,
     key: LinkKey,
     tries: u32,
+    /// When the last connection was lost.
+    lost_at: Instant,
     last_request: u64,
     /// Since when the link is stopping, and whether it signs out.
     stopping: Option<(Instant, bool)>,
@@ -260,6 +262,7 @@ impl Link {
             unreachable: false,
             key,
             tries: 0,
+            lost_at: now,
             last_request: 0,
             stopping: None,
         };
@@ -566,10 +569,7 @@ impl Link {
     fn deadline(&self) -> Option<Instant> {
         let up = matches!(self.phase, Phase::Up(_));
         let session = self.timers.first().map(|(at, _)| *at);
-        let dial = match self.phase {
-            Phase::Down(at) if self.wants_connection() => Some(at),
-            _ => None,
-        };
+        let dial = self.dials_at();
         let barrier = self.barrier.as_ref().map(|barrier| barrier.since + self.of(BARRIER));
         let unread = self.unread_since.filter(|_| up).map(|since| since + self.of(UNREAD));
         let stop = self.stopping.map(|(since, _)| since + self.of(GRACE));

@@ -22,6 +22,8 @@ use crate::jabber::nodes::News;
 use crate::jabber::session::{Session, Step};
 use crate::probe::causes;
 
+/// How long a lost connection is waited with for what it brought to be committed.
+const COMMIT: Duration = Duration::from_secs(30);
 /// After so many failures in a row the users of a node are looked for on its partner.
 const UNREACHABLE: u32 = 3;
 
@@ -115,10 +117,21 @@ impl Link {
         self.sessions.insert(person, session);
     }
 
+    /// When the next connection is due, while there is none: not before all that the last one brought is committed.
+    ///
+    /// A stream is resumed with the count of what is committed. What had been read and was committed only after the
+    /// resumption would raise that count beyond what the far side has written again, and there are servers that take no
+    /// count of what they have not written since a resumption.
+    pub(super) fn dials_at(&self) -> Option<Instant> {
+        let Phase::Down(at) = self.phase else { return None };
+        let uncommitted = self.stream.as_ref().is_some_and(|stream| stream.received > stream.handled);
+        let due = if uncommitted { at.max(self.lost_at + self.of(COMMIT)) } else { at };
+        self.wants_connection().then_some(due)
+    }
+
     /// Connects if that is wanted and due.
     pub(super) fn dial(&mut self, now: Instant) {
-        let Phase::Down(at) = self.phase else { return };
-        if now < at || !self.wants_connection() {
+        if self.dials_at().is_none_or(|at| now < at) {
             return;
         }
         let whose = match &self.carriage {
@@ -222,6 +235,7 @@ impl Link {
     /// Drops the connection and leaves the stream to be resumed, if it can be. What was not attempted yet
     /// goes back; what was is the router's to settle.
     pub(super) fn drop_connection(&mut self, now: Instant) {
+        self.lost_at = now;
         let next = Phase::Down(now + backoff(self.tries, &self.shared));
         self.tries = self.tries.saturating_add(1);
         let before = std::mem::replace(&mut self.phase, next);

@@ -40,6 +40,22 @@ async fn a_cut_link_is_resumed_and_nothing_is_written_before_it_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_is_resumed_once_all_that_it_brought_is_committed() {
+    let mut world = World::new(trusted(), State::default());
+    let stream = world.settled().await;
+    world.far.send(BOB, HELLO);
+    let (_, _, upstream) = world.message().await;
+    world.far.tell(|far| far.cut = true);
+    assert!(matches!(world.answer().await, Inbound::Stream(_, StreamEvent::Lost)));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.far.state().dialed, 1, "its count would be less than what was read");
+    world.order(Order::Acknowledge(upstream));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.far.state().dialed, 2);
+    assert!(matches!(world.answer().await, Inbound::Stream(s, StreamEvent::Resumed { .. }) if s == stream));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_came_before_a_cut_and_was_not_committed_comes_once() {
     let mut world = World::new(trusted(), State::default());
     let stream = world.settled().await;
@@ -47,6 +63,7 @@ async fn what_came_before_a_cut_and_was_not_committed_comes_once() {
     let (_, _, upstream) = world.message().await;
     world.far.tell(|far| far.cut = true);
     assert!(matches!(world.answer().await, Inbound::Stream(_, StreamEvent::Lost)));
+    // A hub that stands still is not waited for for ever.
     assert!(matches!(world.answer().await, Inbound::Stream(_, StreamEvent::Resumed { .. })));
     world.order(Order::Settled(stream.clone()));
     world.opening(&stream, true).await;
