@@ -319,6 +319,7 @@ fn input(n: u64) -> Input {
         iv: None,
         parts: vec![Part { kind: EntryKind::Text, body: Body::Clear(TEXT.into()) }],
         target: None,
+        prompt: true,
         state: EntryState::Waiting((1 << 32) + n),
     }
 }

@@ -85,6 +85,8 @@ struct Building {
     acks: BTreeMap<StreamId, u64>,
     /// Whoever holds something in this batch: what is not on disk cannot be released yet.
     holders: BTreeSet<(Side, PersonId)>,
+    /// Lanes towards Webex in which something of this batch waits.
+    lanes: BTreeSet<Lane>,
 }
 
 /// How many inputs one batch takes.
@@ -335,6 +337,11 @@ impl Router {
                 EntryState::Waiting(self.places(input.parts.len()))
             }
         };
+        // What is delivered at once needs no second commit.
+        input.prompt = matches!(input.lane, Lane::ToWebex(..))
+            && matches!(input.state, EntryState::Waiting(_))
+            && !self.lanes.has(&input.lane)
+            && building.lanes.insert(input.lane.clone());
         building.inputs.push(input);
     }
 
@@ -549,6 +556,7 @@ fn without_bodies(input: &Input) -> Input {
         iv: input.iv,
         parts,
         target: input.target.clone(),
+        prompt: input.prompt,
         state: input.state.clone(),
     }
 }

@@ -177,6 +177,7 @@ fn to_webex(source: &str, report: Report) -> Input {
         iv: None,
         parts: vec![part(EntryKind::Text, "hello")],
         target: None,
+        prompt: true,
         state: EntryState::Waiting(1 << 33),
     }
 }
@@ -198,6 +199,7 @@ fn to_jabber(activity: &str, conversation: &str, kind: EntryKind) -> Input {
         iv: None,
         parts: vec![Part { kind, body: Body::Sealed { key: "kms://key".into(), jwe: "a.b.c.d.e".into() } }],
         target: None,
+        prompt: false,
         state: EntryState::Waiting(1 << 33),
     }
 }

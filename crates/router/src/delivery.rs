@@ -32,6 +32,9 @@ pub(crate) struct Delivered {
     expired: Option<Time>,
 }
 
+/// How many posts of a lane share the commit that says that they are attempted.
+const AHEAD: usize = 32;
+
 /// How many deliveries are kept in mind for that.
 pub(crate) const LATELY: usize = 10_000;
 
@@ -193,15 +196,21 @@ impl Router {
             return;
         }
         delivery.position = position.clone();
-        match &position {
-            Some(_) => self.lanes.attempt(id, position.clone()),
+        match position {
+            Some(_) => {
+                self.lanes.attempt(id, position.clone());
+                self.outgoing.change(Change::Attempt(id, position));
+            }
             None => {
-                if let Some(live) = self.lanes.get_mut(id) {
-                    live.entry.run = self.run;
+                for id in self.lanes.from(id, AHEAD) {
+                    if let Some(live) = self.lanes.get_mut(id).filter(|live| live.entry.run != self.run) {
+                        live.entry.run = self.run;
+                        self.outgoing.change(Change::Attempt(id, None));
+                    }
                 }
             }
         }
-        self.outgoing.change(Change::Attempt(id, position));
+        self.outgoing.urgent = true;
         self.outgoing.attempts.push(ticket);
     }
 

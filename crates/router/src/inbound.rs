@@ -35,7 +35,7 @@ pub enum Inbound {
     /// The batch is on disk: per input *new* or *repeat*.
     Committed(BatchId, Vec<Novelty>),
     /// The bytes of this delivery are ready: commit the attempt, then answer `Write` or `Skip`.
-    /// `None`: a POST, repeated in a later run than the one that committed the entry (rule 10).
+    /// `None`: a POST of an entry that this run has not said to attempt (rule 10).
     Attempt(Ticket, Option<Position>),
     /// How a delivery ended.
     Receipt(Ticket, Outcome),

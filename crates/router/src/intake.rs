@@ -115,6 +115,7 @@ impl Facts<'_> {
             iv: None,
             parts: Vec::new(),
             target: None,
+            prompt: false,
             state: EntryState::Closed("".into()),
         };
         let kind = match &envelope.kind {
@@ -228,6 +229,7 @@ impl Facts<'_> {
             iv: origin.iv,
             parts,
             target,
+            prompt: false,
             state,
         })))
     }

@@ -255,6 +255,20 @@ impl Lanes {
         Some(lane)
     }
 
+    /// Whether anything waits in this lane.
+    pub(crate) fn has(&self, lane: &Lane) -> bool {
+        self.queues.get(lane).is_some_and(|queue| !queue.entries.is_empty())
+    }
+
+    /// Up to so many entries of a lane, from this one on.
+    pub(crate) fn from(&self, id: EntryId, most: usize) -> Vec<EntryId> {
+        let Some(live) = self.entries.get(&id) else { return Vec::new() };
+        let (Some(place), Some(queue)) = (live.place(), self.queues.get(&live.entry.lane)) else {
+            return vec![id];
+        };
+        queue.entries.range((place, id)..).take(most).map(|(_, id)| *id).collect()
+    }
+
     /// What this lane has to deliver.
     pub(crate) fn pick(&self, lane: &Lane, now: Time, times: &Times) -> Pick {
         let Some(queue) = self.queues.get(lane).filter(|q| q.busy.is_none()) else { return Pick::Nothing };

@@ -302,11 +302,11 @@ impl Router {
             self.delivered.note(Live::new(entry, Vec::new(), MaybeSent::No), now);
         }
         for entry in loaded.entries {
-            // Rule 10: a POST of an earlier run may have arrived. A stanza that was never given a position
-            // was never written; one that was is settled by its stream (rule 11).
+            // Rule 10: a POST of an earlier run may have arrived, if that run has said so. A stanza that was never
+            // given a position was never written; one that was is settled by its stream (rule 11).
             let maybe = match entry.lane.towards() {
-                Client::Webex => MaybeSent::Since(now),
-                Client::Jabber => MaybeSent::No,
+                Client::Webex if entry.run != 0 => MaybeSent::Since(now),
+                _ => MaybeSent::No,
             };
             if let (EntryState::Held { by }, Lane::ToWebex(..)) = (&entry.state, &entry.lane) {
                 // An opening goes on until a new ping returns, but not for ever (rule 8).

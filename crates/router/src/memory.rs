@@ -59,6 +59,11 @@ impl MemoryStorage {
         }
     }
 
+    /// Every entry that there is, in order of numbers.
+    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     fn insert(&mut self, input: &Input, now: Time) -> Novelty {
         if let Some(own) = self.own(input) {
             return Novelty::Own(own);

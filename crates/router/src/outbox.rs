@@ -58,6 +58,8 @@ pub struct Input {
     pub parts: Vec<Part>,
     /// What it refers to: looked up in the same transaction, before its own entries exist.
     pub target: Option<TargetRef>,
+    /// Its first entry may be attempted as soon as this is committed, without another word (rule 10).
+    pub prompt: bool,
     /// The state in which its entries begin. An input that begins *waiting* and repeats a held message of the
     /// same lane releases that message at its own place, in the same transaction; one that begins *held* and
     /// repeats a held message adds its holders and its stamp to it (rule 8).
@@ -214,7 +216,8 @@ pub struct Entry {
     pub committed: Time,
     /// How it fares.
     pub state: EntryState,
-    /// The run that may last have attempted it: the one that committed it, or a later one that said so.
+    /// The run that may last have attempted it: the one that committed it, where it was prompt, or one that said so
+    /// before. 0: none has.
     pub run: u32,
     /// The position of its last attempt towards Jabber.
     pub attempt: Option<Position>,
@@ -268,7 +271,7 @@ impl Input {
                         EntryState::Waiting(place) => EntryState::Waiting(place + u64::from(part)),
                         other => other.clone(),
                     },
-                    run,
+                    run: if self.prompt && part == 0 { run } else { 0 },
                     attempt: None,
                     reported: false,
                     body: body.clone(),

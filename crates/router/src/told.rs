@@ -45,6 +45,7 @@ impl Router {
             iv: None,
             parts: vec![part(kind)],
             target: None,
+            prompt: false,
             state: EntryState::Waiting(0),
         });
     }
@@ -135,6 +136,7 @@ impl Router {
             iv: None,
             parts: vec![part(kind)],
             target: None,
+            prompt: false,
             state: EntryState::Waiting(0),
         });
     }

@@ -205,22 +205,56 @@ fn an_unanswered_post_is_asked_about_and_settled() {
 }
 
 #[test]
-fn after_a_restart_every_unfinished_post_is_asked_about_from_the_start_of_the_run() {
+fn after_a_restart_what_may_have_been_posted_is_asked_about_from_the_start_of_the_run() {
     let mut rig = Rig::new();
     for n in ["1", "2", "3"] {
         rig.jabber("ann", "ann", "bob", n, n);
     }
+    // The first is handed out at once, and nobody answers; the others wait behind it.
+    assert_eq!(rig.deliveries().len(), 1);
     rig.pass(hours(1));
     rig.restart();
     let started = rig.now;
-    for _ in 0..3 {
+    let (ticket, entry, maybe) = rig.delivery();
+    assert_eq!(maybe, MaybeSent::Since(started));
+    let run = |rig: &mut Rig, id| {
+        let stored = router::outbox::Storage::entry(&mut rig.storage, id).expect("memory reads");
+        stored.expect("the entry is there").entry.run
+    };
+    assert_eq!(run(&mut rig, entry.id), 1);
+    // The rows are marked before they are posted again, and only then.
+    rig.handle(Inbound::Attempt(ticket, None));
+    assert!(matches!(rig.out.pop(), Some(Outbound::Write(t)) if t == ticket));
+    rig.delivered(ticket, &entry);
+    for _ in 0..2 {
         let (ticket, entry, maybe) = rig.delivery();
-        assert_eq!(maybe, MaybeSent::Since(started));
-        // The row is marked before it is posted again, and only then.
-        rig.handle(Inbound::Attempt(ticket, None));
-        assert!(matches!(rig.out.pop(), Some(Outbound::Write(t)) if t == ticket));
-        let stored = router::outbox::Storage::entry(&mut rig.storage, entry.id).expect("memory reads");
-        assert_eq!(stored.expect("the entry is there").entry.run, 2);
+        assert_eq!(
+            (maybe, run(&mut rig, entry.id)),
+            (MaybeSent::No, 2),
+            "marked with the first, never posted"
+        );
         rig.delivered(ticket, &entry);
     }
+}
+
+#[test]
+fn what_has_to_wait_is_not_posted_before_that_is_on_disk() {
+    let mut rig = Rig::new();
+    rig.jabber("ann", "ann", "bob", "1", "at once");
+    rig.jabber("ann", "ann", "bob", "2", "behind it");
+    let (ticket, first, _) = rig.delivery();
+    assert_eq!(first.run, 1, "committed with the word that it is posted");
+    // One that has not been posted by anybody is not asked about.
+    rig.receipt(ticket, Outcome::Wedged("for good".into()));
+    rig.told();
+    let (_, second, _) = rig.delivery();
+    assert_eq!(second.run, 0);
+    rig.pass(Duration::from_secs(1));
+    rig.restart();
+    let (ticket, second, maybe) = rig.delivery();
+    assert_eq!((second.run, maybe), (0, MaybeSent::No));
+    rig.handle(Inbound::Attempt(ticket, None));
+    rig.restart();
+    let (_, second, maybe) = rig.delivery();
+    assert_eq!((second.run, maybe), (2, MaybeSent::Since(rig.now)));
 }

@@ -189,7 +189,7 @@ impl Writer<'_> {
 
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
         if let Change::Move(id, _)
-        | Change::Attempt(id, _)
+        | Change::Attempt(id, Some(_))
         | Change::Return(id)
         | Change::Done(id, _)
         | Change::Close(id, _)
@@ -209,15 +209,16 @@ impl Writer<'_> {
                 "UPDATE entries SET place = ?2 WHERE id = ?1 AND state = ?3",
                 params![id.0, place, WAITING],
             ),
-            Change::Attempt(id, at) => self.run(
-                "UPDATE entries SET run = ?2, attempt_stream = ?3, attempt_n = ?4 WHERE id = ?1",
-                params![
-                    id.0,
-                    self.counters.run,
-                    at.as_ref().map(|at| at.stream.as_str()),
-                    at.as_ref().map(|at| at.n)
-                ],
-            ),
+            Change::Attempt(id, at) => {
+                if at.is_none() {
+                    self.index.attempted(*id, self.counters.run);
+                }
+                let (stream, n) = (at.as_ref().map(|at| at.stream.as_str()), at.as_ref().map(|at| at.n));
+                self.run(
+                    "UPDATE entries SET run = ?2, attempt_stream = ?3, attempt_n = ?4 WHERE id = ?1",
+                    params![id.0, self.counters.run, stream, n],
+                )
+            }
             Change::Return(id) => {
                 self.run("UPDATE entries SET attempt_stream = NULL, attempt_n = NULL WHERE id = ?1", [id.0])
             }

@@ -44,6 +44,13 @@ impl Index {
         self.recent.remove(&id);
     }
 
+    /// A run has said that it attempts to post an entry; nothing else of it changes.
+    pub(crate) fn attempted(&mut self, id: EntryId, run: u32) {
+        if let Some(entry) = self.recent.get_mut(&id) {
+            (entry.run, entry.attempt) = (run, None);
+        }
+    }
+
     /// One entry without its body.
     pub(crate) fn entry(&self, db: &Connection, id: EntryId) -> Result<Option<Entry>, Failure> {
         match self.recent.get(&id) {

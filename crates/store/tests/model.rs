@@ -118,6 +118,7 @@ prop_compose! {
             iv: None,
             parts,
             target,
+            prompt: time.0 % 2 == 0,
             state,
         }
     }

@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use connector_edges::seam::Generator;
+use router::envelope::Link;
 use router::ids::{EntryId, Time};
 use router::memory::MemoryStorage;
-use router::outbox::{Batch, EntrySummary, Loaded, Novelty, Storage, StorageError, Stored, TargetRef};
+use router::outbox::{
+    Batch, Entry, EntryState, EntrySummary, Lane, Loaded, Novelty, Storage, StorageError, Stored, TargetRef,
+};
 
 use super::net::Life;
 use super::off::Off;
@@ -26,6 +29,18 @@ impl Disk {
     /// The disk for one process.
     pub(super) fn held_by(&self, life: Arc<Life>) -> Box<dyn Storage> {
         Box::new(Hold { disk: self.clone(), life })
+    }
+
+    /// Who wrote under which stanza id what was posted as which activity.
+    pub(super) fn posted_as(&self) -> Vec<(String, String, String)> {
+        let posted = |entry: &Entry| match (&entry.stanza, &entry.lane, &entry.state) {
+            (Some(stanza), Lane::ToWebex(..), EntryState::Done(Some(Link::Activity(activity, _)))) => {
+                let author = entry.from.as_ref()?.split('@').next()?.to_owned();
+                Some((author, stanza.to_string(), activity.to_string()))
+            }
+            _ => None,
+        };
+        self.storage().all().filter_map(posted).collect()
     }
 
     fn storage(&self) -> MutexGuard<'_, MemoryStorage> {

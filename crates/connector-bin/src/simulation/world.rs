@@ -1,9 +1,10 @@
 //! One seeded world: the lab, the connector in it, and what goes wrong.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use connector_edges::hub::Keeping;
+use connector_edges::hub::{HubHandle, Keeping};
 use connector_edges::seam::{Clock, Generator};
 use lab::Lab;
 use lab::net::{Network, Pipes};
@@ -16,7 +17,7 @@ use super::disk::Disk;
 use super::faults::Faults;
 use super::net::{Life, Net, Weather};
 use super::off::Off;
-use super::people::{Habits, Talk, Verdict};
+use super::people::{Habits, Talk, Verdict, Windows};
 use super::record::Record;
 use crate::config::{self, Config};
 use crate::wiring::{self, Ground, Parts, Wired};
@@ -72,6 +73,9 @@ pub(super) struct World {
     disk: Disk,
     record: Record,
     off: Option<Off>,
+    /// The way to the process that runs now.
+    handle: Mutex<Option<HubHandle>>,
+    gave_up_an_order: AtomicBool,
 }
 
 /// The connector, and its life.
@@ -114,6 +118,8 @@ impl World {
             disk: Disk::new(storage, setup.off, Generator::seeded(seed)),
             off: setup.off,
             record: Record::new(keep_lines),
+            handle: Mutex::default(),
+            gave_up_an_order: AtomicBool::new(false),
         })
     }
 
@@ -135,6 +141,7 @@ impl World {
             off.shorten(&mut parts.times);
         }
         let wired = parts.join(&self.config, self.disk.held_by(Arc::clone(&life)), Keeping::Inline)?;
+        *self.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(wired.handle.clone());
         Ok(Running { life, wired })
     }
 
@@ -156,14 +163,40 @@ impl World {
         let talking = talk.go_on(&self.lab, setup.habits, &for_talk);
         let dying = self.die(first, setup.crashes, for_deaths);
         let failing = faults.happen(setup.faults);
-        let (running, (), ()) = tokio::join!(biased; dying, failing, talking);
-        let running = running?;
-        self.wait_idle(&running).await?;
-        let verdict = talk.judge(&self.lab);
+        let all = async {
+            let (running, (), ()) = tokio::join!(biased; dying, failing, talking);
+            let running = running?;
+            self.wait_idle(&running).await?;
+            Ok::<_, String>(running)
+        };
+        let running = tokio::select! {
+            biased;
+            running = all => running?,
+            () = self.watch_orders() => unreachable!("it is watched to the end"),
+        };
+        let gave_up_an_order = self.gave_up_an_order.load(Relaxed);
+        let windows = Windows { gave_up_an_order, posted_as: self.disk.posted_as() };
+        let verdict = talk.judge(&self.lab, &windows);
         running.stop().await;
         let (steps, hash) = self.record.hash();
         let lines = self.record.lines();
         Ok(Outcome { verdict, written: talk.len(), steps, hash, lines })
+    }
+
+    /// Notes when a hold has taken too long, for as long as the world goes on.
+    async fn watch_orders(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(handle) = handle else { continue };
+            // One that is dead may never answer.
+            let asked = tokio::time::timeout(Duration::from_millis(500), handle.status()).await;
+            if let Ok(Some(status)) = asked
+                && status.router.events.contains_key("holds that took too long")
+            {
+                self.gave_up_an_order.store(true, Relaxed);
+            }
+        }
     }
 
     /// Lets the connector die so often; the last one goes on.

@@ -306,10 +306,10 @@ impl Edge {
             if now < since.after(times.settle) && broken != Some(Break::Settle) {
                 return Some(Inbound::Receipt(ticket, Outcome::Unsettled));
             }
-            if stored.entry.run != self.run {
-                self.attempting.insert(ticket, stored);
-                return Some(Inbound::Attempt(ticket, None));
-            }
+        }
+        if stored.entry.run != self.run && broken != Some(Break::Mark) {
+            self.attempting.insert(ticket, stored);
+            return Some(Inbound::Attempt(ticket, None));
         }
         self.post(ticket, &stored, cloud, rng, now, unkind)
     }

@@ -32,6 +32,8 @@ enum Break {
     Question,
     /// Rule 10: *absent* counts at once.
     Settle,
+    /// Rule 10: what had to wait is posted before that is on disk.
+    Mark,
     /// Rule 11: other stanzas are written between an attempt and its `Write`.
     Between,
     /// Rule 11: stanzas are written before a resumed stream is settled.
@@ -142,7 +144,7 @@ fn without_crashes_nothing_is_special() {
 
 #[test]
 fn every_rule_is_needed_towards_webex() {
-    for broken in [Break::Acknowledge, Break::Key, Break::Question, Break::Settle] {
+    for broken in [Break::Acknowledge, Break::Key, Break::Question, Break::Settle, Break::Mark] {
         some_fail(Setup::to_webex(), broken);
     }
 }

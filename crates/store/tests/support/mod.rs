@@ -85,6 +85,7 @@ pub(crate) fn text(source: &str, text: &str) -> Input {
         iv: None,
         parts: vec![part(text)],
         target: None,
+        prompt: true,
         state: EntryState::Held { by: vec![person("ann")] },
     }
 }
