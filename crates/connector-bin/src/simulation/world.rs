@@ -174,7 +174,8 @@ impl World {
             running = all => running?,
             () = self.watch_orders() => unreachable!("it is watched to the end"),
         };
-        let gave_up_an_order = self.gave_up_an_order.load(Relaxed);
+        // Where holds are switched off every order is given up, and that is what such a world has to show.
+        let gave_up_an_order = self.gave_up_an_order.load(Relaxed) && self.off.is_none();
         let windows = Windows { gave_up_an_order, posted_as: self.disk.posted_as() };
         let verdict = talk.judge(&self.lab, &windows);
         running.stop().await;
