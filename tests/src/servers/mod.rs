@@ -162,7 +162,7 @@ impl Server {
             .spawn()
             .unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
         let log = self.folder.join(log);
-        let up = wait_until(Duration::from_secs(60), || {
+        let up = wait_until(Duration::from_secs(180), || {
             fs::read_to_string(&log).is_ok_and(|text| text.contains(ready))
                 || child.try_wait().is_ok_and(|status| status.is_some())
         });
