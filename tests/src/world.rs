@@ -123,6 +123,24 @@ impl<'a> World<'a> {
     pub fn kill_after(&mut self, life: Duration) {
         std::thread::sleep(life);
         let in_hand = self.in_hand();
+        self.kill(life, in_hand);
+    }
+
+    /// The connector is killed after so long, and as soon as it has something in hand: a fast machine is often idle.
+    ///
+    /// # Panics
+    /// It has ended by itself before.
+    pub fn kill_at_work_after(&mut self, life: Duration) {
+        std::thread::sleep(life);
+        let patience = Instant::now() + Duration::from_secs(10);
+        let mut in_hand = self.in_hand();
+        while in_hand == 0 && Instant::now() < patience {
+            in_hand = self.in_hand();
+        }
+        self.kill(life, in_hand);
+    }
+
+    fn kill(&mut self, life: Duration, in_hand: u64) {
         assert!(!self.connector.has_ended(), "the connector has ended by itself");
         self.connector.kill();
         self.deaths.push(Death { after: life, in_hand });
@@ -136,14 +154,14 @@ impl<'a> World<'a> {
     /// It is started to die at this passing of a named step, and does while `meanwhile` is called again and again.
     ///
     /// # Panics
-    /// It does not die there within a minute.
+    /// It does not die there within three minutes.
     pub fn die_at(&mut self, step: &str, passing: u32, mut meanwhile: impl FnMut(&mut Self)) {
         let at = format!("{step}:{passing}");
         self.connector = Connector::start_as(self.plan.program, &self.lab, &[("CONNECTOR_CRASH_AT", &at)]);
         let began = Instant::now();
         while !self.connector.has_ended() {
             let folder = self.lab.folder().display();
-            assert!(began.elapsed() < Duration::from_secs(60), "`{at}` is never reached: see {folder}");
+            assert!(began.elapsed() < Duration::from_secs(180), "`{at}` is never reached: see {folder}");
             meanwhile(self);
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -44,7 +44,7 @@ fn passings(step: &str) -> &'static [u32] {
         // Of these there may be no more in a life.
         _ if matches!(step, crash::RESUMED | crash::SETTLED | crash::STATUS_READ) => &[1],
         _ if step.ends_with("-commit-of-release") => &[1],
-        Needs::Traffic | Needs::Silence => &[1, 5],
+        Needs::Traffic => &[1, 5],
         _ => &[1],
     }
 }

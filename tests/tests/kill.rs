@@ -119,8 +119,14 @@ fn dies(world: &mut World<'_>, kills: usize) {
     let mut chance = Chance::new(world.plan.seed);
     // Three seconds at the usual scale, a minute at that of life.
     let longest = (60_000 / u64::from(world.plan.scale)).max(3_000);
-    for _ in 0..kills {
-        world.kill_after(chance.millis(100, longest));
+    for n in 0..kills {
+        let life = chance.millis(100, longest);
+        // Every other one whatever it is doing, its start included.
+        if n % 2 == 0 {
+            world.kill_at_work_after(life)
+        } else {
+            world.kill_after(life)
+        }
         world.start_again();
     }
 }
