@@ -62,6 +62,9 @@ fn dead() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the process is dead")
 }
 
+/// All that the connector writes, by port: what a scene looks through.
+pub(super) type Tap = Arc<Mutex<Vec<(u16, Vec<u8>)>>>;
+
 /// What goes wrong with connections, whichever process made them.
 #[derive(Debug)]
 pub(super) struct Weather {
@@ -158,6 +161,7 @@ pub(super) struct Net {
     pub(super) network: Network,
     pub(super) weather: Arc<Weather>,
     pub(super) life: Arc<Life>,
+    pub(super) tap: Option<Tap>,
 }
 
 impl Dial for Net {
@@ -183,7 +187,8 @@ impl Dial for Net {
                     () = both(&weather, port, middle, far) => {}
                 }
             });
-            Ok(Box::new(Wire { near, life: Arc::clone(&self.life) }) as BoxIo)
+            let tap = self.tap.clone().map(|tap| (port, tap));
+            Ok(Box::new(Wire { near, life: Arc::clone(&self.life), tap }) as BoxIo)
         })
     }
 }
@@ -203,6 +208,7 @@ async fn both(
 struct Wire {
     near: DuplexStream,
     life: Arc<Life>,
+    tap: Option<(u16, Tap)>,
 }
 
 impl AsyncRead for Wire {
@@ -226,7 +232,11 @@ impl AsyncWrite for Wire {
         if !self.life.step() {
             return Poll::Ready(Err(dead()));
         }
-        Pin::new(&mut self.near).poll_write(cx, buf)
+        let written = Pin::new(&mut self.near).poll_write(cx, buf);
+        if let (Poll::Ready(Ok(n)), Some((port, tap))) = (&written, &self.tap) {
+            tap.lock().unwrap_or_else(PoisonError::into_inner).push((*port, buf[..*n].to_vec()));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,7 +15,7 @@ use router::tag::Tagger;
 
 use super::disk::Disk;
 use super::faults::Faults;
-use super::net::{Life, Net, Weather};
+use super::net::{Life, Net, Tap, Weather};
 use super::off::Off;
 use super::people::{Habits, Talk, Verdict, Windows};
 use super::record::Record;
@@ -76,6 +76,7 @@ pub(super) struct World {
     /// The way to the process that runs now.
     handle: Mutex<Option<HubHandle>>,
     gave_up_an_order: AtomicBool,
+    pub(super) tap: Option<Tap>,
 }
 
 /// The connector, and its life.
@@ -120,6 +121,7 @@ impl World {
             record: Record::new(keep_lines),
             handle: Mutex::default(),
             gave_up_an_order: AtomicBool::new(false),
+            tap: None,
         })
     }
 
@@ -131,6 +133,7 @@ impl World {
                 network: self.network.clone(),
                 weather: Arc::clone(&self.weather),
                 life: Arc::clone(&life),
+                tap: self.tap.clone(),
             }),
             clock: self.clock,
             generator: Generator::seeded(self.chance.number()),
@@ -216,7 +219,8 @@ impl World {
         Ok(running)
     }
 
-    fn ports(&self, link: Link) -> [u16; 2] {
+    /// The ports of the trusted link, or of client streams, and of the cloud.
+    pub(super) fn ports(&self, link: Link) -> [u16; 2] {
         let endpoints = self.lab.endpoints();
         let imp = if link == Link::A { &endpoints.xmpp_trusted } else { &endpoints.xmpp_client };
         [imp, &endpoints.cloud].map(|address| {

@@ -503,6 +503,16 @@ mod tests {
     }
 
     #[test]
+    fn only_the_plain_body_of_a_rich_stanza_is_read() {
+        let rich = "<body>2 &lt; 3 *really* _here_</body>\
+            <html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>\
+            <p style='font-weight:bold'>2 &lt; 3 <em>really</em></p></body></html>\
+            <styling xmlns='urn:xmpp:styling:0'/>";
+        let (_, kind, parts) = carried(&HELLO.replace("<body>hello</body>", rich));
+        assert_eq!((kind, parts), (Kind::Text, vec!["2 < 3 *really* _here_".to_owned()]));
+    }
+
+    #[test]
     fn marks_bounces_and_hints() {
         let with = |inside: &str| HELLO.replace("<body>hello</body>", inside);
         let (_, kind, parts) = carried(&with("<displayed xmlns='urn:xmpp:chat-markers:0' id='m0'/>"));

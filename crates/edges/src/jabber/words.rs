@@ -178,6 +178,7 @@ mod tests {
         let origin = stanza.get_child("origin-id", ns::STANZA_ID).unwrap();
         assert_eq!(origin.attr("id"), Some("d-1"));
         assert_eq!(stanza.get_child("body", ns::CLIENT).unwrap().text(), "a\u{fffd}b\u{fffd} <&>");
+        assert!(stanza.children().all(|child| child.name() != "html"), "a text has one form, the plain one");
     }
 
     #[test]

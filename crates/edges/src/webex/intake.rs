@@ -164,6 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_post_with_markup_the_plain_form_is_read() {
+        let (envelope, parts) = take(
+            r#""verb":"post","object":{"objectType":"comment","displayName":"**bold** and a list",
+               "content":"<strong>bold</strong> and <ul><li>a list</li></ul>"}"#,
+        )
+        .unwrap();
+        assert_eq!((envelope.kind, parts), (Kind::Text, vec![Body::Clear("**bold** and a list".into())]));
+    }
+
+    #[test]
     fn each_verb_has_its_kind() {
         let of = ActivityId::new("old");
         for (json, kind) in [

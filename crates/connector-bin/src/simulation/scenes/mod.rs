@@ -1,5 +1,9 @@
 //! One thing at a time: what people do in a world without weather, and what their clients show then.
 
+mod away;
+mod compliance;
+mod left_alone;
+mod marks;
 mod told;
 
 use std::time::Duration;
@@ -7,8 +11,10 @@ use std::time::Duration;
 use connector_edges::hub::Status;
 use lab::fault::Switch;
 use lab::options::Link;
+use lab::people::{Act, What};
 use lab::seen::{Client, Kind, Line};
 
+use super::net::Tap;
 use super::people::Habits;
 use super::world::{Running, Setup, World};
 use crate::config::Config;
@@ -40,6 +46,7 @@ pub(super) fn play_with(settings: impl FnOnce(&mut Config), story: impl AsyncFnO
     super::world::in_virtual_time(async {
         let mut world = World::new(1, SETUP, false).await.unwrap();
         settings(&mut world.config);
+        world.tap = Some(Tap::default());
         let running = world.start(u64::MAX).unwrap();
         world.wait_ready(&running).await.unwrap();
         let mut scene = Scene { world, running };
@@ -58,6 +65,18 @@ impl Scene {
     pub(super) async fn say(&self, who: &str, to: &str, text: &str) -> String {
         let puppet = self.world.lab.ctx().puppets.get(&client(who)).unwrap();
         puppet.say(to, text).await.unwrap()
+    }
+
+    /// Somebody does something else.
+    pub(super) async fn act(&self, who: &str, act: Act) {
+        let puppet = self.world.lab.ctx().puppets.get(&client(who)).unwrap();
+        puppet.act(&act).await.unwrap();
+    }
+
+    /// Somebody does something with one text.
+    pub(super) async fn does(&self, who: &str, what: What, text: &str) {
+        let act = Act { id: text.to_owned(), text: text.to_owned(), ..Act::new(what) };
+        self.act(who, act).await;
     }
 
     /// Switches a fault, for everybody or for one person.
@@ -81,6 +100,16 @@ impl Scene {
     /// The texts among it.
     pub(super) fn texts(&self, who: &str) -> Vec<String> {
         self.shown(who, Kind::Message).into_iter().map(|line| line.text).collect()
+    }
+
+    /// All that the connector has written to the trusted link, and to the cloud.
+    pub(super) fn written(&self) -> [String; 2] {
+        let tap = self.world.tap.as_ref().unwrap().lock().unwrap();
+        self.world.ports(SETUP.link).map(|port| {
+            let bytes: Vec<u8> =
+                tap.iter().filter(|(to, _)| *to == port).flat_map(|(_, b)| b).copied().collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
     }
 
     pub(super) async fn status(&self) -> Status {

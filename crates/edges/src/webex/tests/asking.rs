@@ -6,9 +6,12 @@ use router::ids::{PersonId, Time};
 use router::inbound::Cause;
 use serde_json::json;
 use webex_api::Timestamp;
+use webex_api::auth::AccessToken;
+use webex_api::client::MercurySocket;
 use webex_api::conversation::{Get, List};
 
 use super::world::{ALICE, BASE, START, Sky, conversation};
+use crate::seam::{Generator, Scale};
 use crate::webex::CloudError;
 
 const LIST: List = List::First { cluster: None, since: None };
@@ -80,6 +83,32 @@ async fn no_token_goes_to_an_address_that_is_not_the_clouds() {
     let elsewhere = Get("http://elsewhere.example/conversations/c1".parse().unwrap());
     let error = sky.cloud.send_as(&alice(), elsewhere).await.unwrap_err();
     assert_eq!(error.to_string(), "address on elsewhere.example is not the cloud's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cloud_is_reached_on_443_where_its_catalog_names_no_port() {
+    let sky = Sky::new(|_, address, _| {
+        address.contains("catalog").then(|| {
+            let links = json!({"conversation": "https://conversation.example/api/v1",
+                "idbroker": "http://cloud.example", "wdm": "https://wdm.example:8443/api"});
+            (200, json!({"serviceLinks": links}))
+        })
+    });
+    // Nobody there speaks TLS; where it was tried is what counts.
+    assert!(sky.cloud.send_as(&alice(), LIST).await.is_err());
+    assert!(sky.cloud.send_as(&alice(), webex_api::device::List).await.is_err());
+    let (config, token) = (sky.cloud.mercury_config(Scale(1)), AccessToken::try_from("token".to_owned()));
+    let random = crate::webex::http::random(&Generator::seeded(1));
+    let address = "wss://mercury.example/d1".parse().unwrap();
+    let socket = MercurySocket::connect(&config, &address, &token.unwrap(), Timestamp(START), random).await;
+    assert!(socket.is_err());
+    let dialed = sky.shared.asked("DIAL");
+    let encrypted: Vec<&str> =
+        dialed.iter().map(String::as_str).filter(|line| !line.contains(" cloud.example:")).collect();
+    assert_eq!(
+        encrypted,
+        ["DIAL conversation.example:443", "DIAL wdm.example:8443", "DIAL mercury.example:443"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -177,6 +177,37 @@ async fn a_text_is_sealed_and_posted_under_its_own_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_character_of_a_text_is_taken_for_markup() {
+    let text = "2 < 3 && *really* **bold** <b>not</b> [a](http://b) `c`\n# no title\n1. no list";
+    let room = Room::with(Vec::new(), &[]);
+    let plain = Entry { body: Body::Clear(text.into()), ..entry(EntryKind::Text) };
+    let (outcome, posts) = room.deliver(plain, MaybeSent::No, Duration::ZERO).await;
+    assert_eq!(outcome, delivered("posted"));
+    let object = posts[0]["object"].as_object().unwrap();
+    assert_eq!(object["displayName"], format!("{text} sealed with kms://k/keys/0"));
+    // A form with markup is what a client would show in its place.
+    assert_eq!(object.keys().collect::<Vec<_>>(), ["displayName", "objectType"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_carried_is_not_marked() {
+    let room = Room::with(Vec::new(), &[]);
+    let kept = WebexKept { run: 1, ..WebexKept::default() };
+    let script = room.clone();
+    let mut world = World::new(64, kept, move |method, address, body| script.answer(method, address, body));
+    let (entry, target) = (entry(EntryKind::Read), Vec::new());
+    let delivery = Delivery { ticket: Ticket(5), entry, target, maybe_sent: MaybeSent::No };
+    world.orders.send(Order::Deliver(Box::new(delivery))).unwrap();
+    let outcome = loop {
+        if let Inbound::Receipt(_, outcome) = world.answer().await {
+            break outcome;
+        }
+    };
+    assert_eq!(outcome, Outcome::Uncarried("what was read has no activity".into()));
+    assert!(room.posts.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_conversation_is_made_empty_and_read_again() {
     let room = Room::default();
     let (outcome, posts) = room.deliver(entry(EntryKind::Text), MaybeSent::No, Duration::ZERO).await;

@@ -8,4 +8,5 @@ mod reading_people;
 mod relaying;
 mod taking_over;
 mod told;
+mod watching;
 mod world;

@@ -59,16 +59,18 @@ impl Dial for Pipes {
     fn dial<'a>(
         &'a self,
         host: &'a str,
-        _port: u16,
+        port: u16,
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
         let shared = Arc::clone(&self.0);
+        shared.log.lock().unwrap().push(format!("DIAL {host}:{port}"));
         let mercury = host == "mercury.example";
         Box::pin(async move {
             let (near, far) = duplex(256 * 1024);
             tokio::spawn(async move {
                 if mercury {
-                    let socket = tokio_tungstenite::accept_async(far).await.unwrap();
-                    let _ = shared.sockets.send(socket);
+                    if let Ok(socket) = tokio_tungstenite::accept_async(far).await {
+                        let _ = shared.sockets.send(socket);
+                    }
                     return;
                 }
                 let service = service_fn(move |request: http::Request<Incoming>| {
@@ -86,7 +88,7 @@ impl Dial for Pipes {
 }
 
 impl Shared {
-    /// The requests so far whose line contains this.
+    /// The requests so far, and the connections, whose line contains this.
     pub(super) fn asked(&self, what: &str) -> Vec<String> {
         self.log.lock().unwrap().iter().filter(|line| line.contains(what)).cloned().collect()
     }
@@ -284,7 +286,7 @@ impl World {
         kept: WebexKept,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
-        Self::under(Sky::new(script), room, kept, None)
+        Self::under(Sky::new(script), room, kept, None, false)
     }
 
     /// A world in which we act as nobody, and a bot relays.
@@ -292,7 +294,16 @@ impl World {
         kept: WebexKept,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
-        Self::under(Sky::with(TokenConfig::Relay, script), 64, kept, Some(token()))
+        Self::under(Sky::with(TokenConfig::Relay, script), 64, kept, Some(token()), false)
+    }
+
+    /// The same world as [`World::new`], with a presence that is followed or only read now and then.
+    pub(super) fn watching(
+        subscribe: bool,
+        kept: WebexKept,
+        script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
+    ) -> Self {
+        Self::under(Sky::new(script), 64, kept, None, subscribe)
     }
 
     /// The same world as [`World::new`], with a bot beside it.
@@ -300,7 +311,7 @@ impl World {
         kept: WebexKept,
         script: impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static,
     ) -> Self {
-        Self::under(Sky::new(script), 64, kept, Some(token()))
+        Self::under(Sky::new(script), 64, kept, Some(token()), false)
     }
 
     /// A world in which people have enrolled with these refresh tokens.
@@ -312,10 +323,16 @@ impl World {
         let client = webex_api::auth::Client { id: "id".into(), secret: "secret".to_owned().into() };
         let listed =
             listed.iter().map(|(person, token)| (PersonId::new(*person), (*token).to_owned().into()));
-        Self::under(Sky::with(TokenConfig::User { client, listed: listed.collect() }, script), 64, kept, None)
+        Self::under(
+            Sky::with(TokenConfig::User { client, listed: listed.collect() }, script),
+            64,
+            kept,
+            None,
+            false,
+        )
     }
 
-    fn under(sky: Sky, room: usize, kept: WebexKept, bot: Option<AccessToken>) -> Self {
+    fn under(sky: Sky, room: usize, kept: WebexKept, bot: Option<AccessToken>, subscribe: bool) -> Self {
         let Sky { cloud, shared, sockets, clock, generator } = sky;
         let organization = organization();
         let (take, intake) = mpsc::channel(room);
@@ -324,7 +341,7 @@ impl World {
         let config = WebexConfig {
             times: Times::default(),
             handshakes: 4,
-            presence: PresenceConfig { poll: Duration::from_secs(600), subscribe: false },
+            presence: PresenceConfig { poll: Duration::from_secs(600), subscribe },
             people: PeopleConfig {
                 groups: crate::webex::ResourceGroups::default(),
                 source: Source::Table { rows: rows.into(), token: token() },
