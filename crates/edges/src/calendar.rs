@@ -1,12 +1,13 @@
 //! Moments as people read them.
 
 use router::ids::Time;
+use webex_api::Timestamp;
 
 /// A moment to the minute, in a zone so many minutes ahead of UTC: `2024-05-01 10:00 UTC`, `2024-05-01 12:00 +02:00`.
 pub(crate) fn moment(at: Time, utc_offset: i32) -> String {
-    let minutes = at.0.div_euclid(60_000) + i64::from(utc_offset);
-    let (days, minute) = (minutes.div_euclid(24 * 60), minutes.rem_euclid(24 * 60));
-    let (year, month, day) = civil(days);
+    let local = Timestamp(at.0.saturating_add(i64::from(utc_offset) * 60_000)).to_string();
+    let (day, clock) = local.split_once('T').unwrap_or_default();
+    let minute = clock.get(..5).unwrap_or_default();
     let zone = match utc_offset {
         0 => "UTC".to_owned(),
         offset => {
@@ -14,20 +15,7 @@ pub(crate) fn moment(at: Time, utc_offset: i32) -> String {
             format!("{sign}{:02}:{:02}", offset.abs() / 60, offset.abs() % 60)
         }
     };
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} {zone}", minute / 60, minute % 60)
-}
-
-/// Year, month and day of a day counted from 1970-01-01 (the Gregorian calendar, years from March on).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    format!("{day} {minute} {zone}")
 }
 
 #[cfg(test)]
