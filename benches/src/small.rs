@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write as _;
+use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kms_client::jose::jwe;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use router::envelope::{Body, Envelope, Form, JabberOrigin, Kind, Origin};
-use router::ids::{BatchId, ImpStreamId, JabberId, PersonId, SourceId, StanzaId, StreamId, Time, Upstream};
+use router::envelope::{Body, Envelope, Form, JabberOrigin, Kind, Link, Origin};
+use router::ids::{
+    ActivityId, BatchId, ConversationId, ImpStreamId, JabberId, PersonId, SourceId, StanzaId, StreamId, Time,
+    Upstream,
+};
 use router::inbound::{Facts, Inbound, PersonFacts, SessionEvent};
 use router::memory::MemoryStorage;
 use router::outbound::Outbound;
-use router::outbox::{Batch, EntryKind, EntryState, Input, Lane, Part, Repeat, Storage};
+use router::outbox::{Batch, Change, EntryKind, EntryState, Input, Lane, Novelty, Part, Repeat, Storage};
 use router::tag::Tagger;
 use router::times::Times;
 use router::{Config, Router};
@@ -223,10 +228,7 @@ impl Rig {
         let (spent, ticket) =
             self.handle(Inbound::Message(envelope, vec![Body::Clear(TEXT.into())], upstream))?;
         let ticket = ticket.ok_or("nothing was delivered")?;
-        let link = router::envelope::Link::Activity(
-            router::ids::ActivityId::new(format!("a{n}")),
-            router::ids::ConversationId::new("c"),
-        );
+        let link = Link::Activity(ActivityId::new(format!("a{n}")), ConversationId::new("c"));
         let (more, _) = self.handle(Inbound::Receipt(ticket, router::inbound::Outcome::Delivered(link)))?;
         Ok(spent + more)
     }
@@ -298,7 +300,47 @@ pub(crate) fn outbox(size: Size) -> Result<(), Failure> {
         median("bare")
     );
     drop(store);
+    grown(&folder.join("grown.db"), size)?;
     fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// What a message towards Webex costs the store, its receipt included, in groups of 16: in a new file, and in one that
+/// has grown.
+fn grown(path: &Path, size: Size) -> Result<(), Failure> {
+    const GROUP: u64 = 16;
+    let (all, stretch) = size.of((60_000, 4_000), (64, 32));
+    let tagger = Tagger::new(b"the organization's key", &[]);
+    let mut store = Store::open(path, &StoreKey::new([1; 32]), tagger, Options::default())?;
+    store.load(NOW)?;
+    let mut receipts = Vec::new();
+    let mut write = |groups: Range<u64>| {
+        let count = groups.clone().count() as f64 * GROUP as f64;
+        let used = cpu(|| {
+            for group in groups {
+                let inputs = (0..GROUP).map(|n| input(group * GROUP + n)).collect();
+                let batch = Batch { id: BatchId(group), inputs, changes: std::mem::take(&mut receipts) };
+                for novelty in store.commit(&[batch], NOW)?.into_iter().flatten() {
+                    let Novelty::New { entries, .. } = novelty else { return failed("a repeat") };
+                    for id in entries {
+                        store.entry(id)?;
+                        let activity = ActivityId::new(format!("{:036}", id.0));
+                        let link = Link::Activity(activity, ConversationId::new("conversation"));
+                        receipts.push(Change::Done(id, Some(link)));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok::<_, Failure>(used * 1e3 / count)
+    };
+    let (first, last) = (stretch / GROUP, (all - stretch) / GROUP);
+    let new = write(0..first)?;
+    write(first..last)?;
+    let old = write(last..all / GROUP)?;
+    println!(
+        "outbox: in groups of {GROUP} a message uses {new:.0} µs, after {all} of them {old:.0} µs (CPU)"
+    );
     Ok(())
 }
 
