@@ -15,7 +15,7 @@ pub use http::{get, post};
 pub use process::{Connector, Lab, Scratch, connector_binary, crashing_binary};
 pub use python::python;
 pub use traffic::{
-    Chance, Dialogue, Traffic, Verdict, Voice, carried, conversation, shown, three_conversations,
+    Chance, Dialogue, Said, Traffic, Verdict, Voice, carried, conversation, shown, three_conversations,
     twenty_conversations,
 };
 pub use world::{Death, Outcome, Plan, World, played};

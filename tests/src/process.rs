@@ -150,6 +150,18 @@ impl Lab {
         post(&url, body).unwrap_or_else(|e| panic!("{e} (asked: {body})"))
     }
 
+    /// How often a fault has struck.
+    ///
+    /// # Panics
+    /// The lab has no fault of this name.
+    #[must_use]
+    pub fn hits(&self, fault: &str) -> u64 {
+        let url = format!("{}/faults", self.endpoint("control").trim_end_matches('/'));
+        let faults: Value = serde_json::from_str(&get(&url).expect("the lab answers")).expect("in JSON");
+        let listed = faults.as_array().expect("a list").iter().find(|listed| listed["name"] == fault);
+        listed.and_then(|listed| listed["hits"].as_u64()).expect("the lab has every fault that is named here")
+    }
+
     /// Makes a built-in person write; the id of what was written.
     ///
     /// # Panics

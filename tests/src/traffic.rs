@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::{get, post};
 
@@ -89,11 +90,14 @@ pub fn conversation((one, other): (&str, &str)) -> Vec<Voice> {
     [voices(one, other), voices(other, one)].concat()
 }
 
+/// When each voice has said each of its messages, the first one first.
+pub type Said = BTreeMap<Voice, Vec<Instant>>;
+
 /// People who write until they are told to stop, each client on a thread of its own.
 #[derive(Debug)]
 pub struct Traffic {
     stop: Arc<AtomicBool>,
-    writers: Vec<JoinHandle<(Voice, usize)>>,
+    writers: Vec<JoinHandle<(Voice, Vec<Instant>)>>,
 }
 
 /// A writer looks so often whether it is to stop.
@@ -112,11 +116,12 @@ impl Traffic {
                 let url = format!("{}/say", control.trim_end_matches('/'));
                 let mut chance = Chance::new(seed);
                 std::thread::spawn(move || {
-                    let mut said = 0;
+                    let mut said = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
-                        let body = json!({"client": voice.client, "to": voice.to, "text": voice.text(said)});
+                        let body =
+                            json!({"client": voice.client, "to": voice.to, "text": voice.text(said.len())});
+                        said.push(Instant::now());
                         post(&url, &body).unwrap_or_else(|e| panic!("{e} (asked: {body})"));
-                        said += 1;
                         let next = Instant::now() + chance.millis(pause.0, pause.1);
                         while Instant::now() < next && !stop.load(Ordering::Relaxed) {
                             std::thread::sleep(LOOK.min(next.saturating_duration_since(Instant::now())));
@@ -129,12 +134,12 @@ impl Traffic {
         Self { stop, writers }
     }
 
-    /// Everybody falls silent; what each voice has said.
+    /// Everybody falls silent; what was said.
     ///
     /// # Panics
     /// The lab has refused a message.
     #[must_use]
-    pub fn stop(self) -> BTreeMap<Voice, usize> {
+    pub fn stop(self) -> Said {
         self.stop.store(true, Ordering::Relaxed);
         self.writers.into_iter().map(|writer| writer.join().expect("the lab takes every message")).collect()
     }
@@ -215,42 +220,53 @@ pub struct Verdict {
     pub lost: Vec<String>,
     /// Seen more often than once, each surplus sight once.
     pub doubled: Vec<String>,
+    /// Of those, the sights under another id than the first.
+    pub renamed: Vec<String>,
     /// Seen after a later message of the same client.
     pub reordered: Vec<String>,
 }
 
 impl Verdict {
-    /// Compares what each client has seen with what each voice has said.
+    /// Compares what each client has seen with what was said.
     ///
     /// # Panics
     /// The control interface refuses.
     #[must_use]
-    pub fn of(control: &str, said: &BTreeMap<Voice, usize>) -> Self {
+    pub fn of(control: &str, said: &Said) -> Self {
         let mut verdict = Self::default();
-        let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (voice, count) in said {
+        let mut seen: BTreeMap<String, Vec<Sight>> = BTreeMap::new();
+        for (voice, moments) in said {
+            let count = moments.len();
             verdict.written += count;
             for client in voice.audience() {
-                let texts = seen.entry(client.clone()).or_insert_with(|| texts_of(control, &client));
-                verdict.judge(voice, *count, &client, texts);
+                let sights = seen.entry(client.clone()).or_insert_with(|| sights_of(control, &client));
+                verdict.judge(voice, count, &client, sights);
             }
         }
         verdict
     }
 
-    fn judge(&mut self, voice: &Voice, count: usize, client: &str, texts: &[String]) {
+    fn judge(&mut self, voice: &Voice, count: usize, client: &str, sights: &[Sight]) {
         self.due += count;
         let mut last = 0;
         for n in 0..count {
             let text = voice.text(n);
-            let mut places = texts.iter().enumerate().filter(|(_, seen)| **seen == text).map(|(at, _)| at);
+            let mut sights = sights.iter().enumerate().filter(|(_, sight)| sight.text == text);
             let said = format!("in {client}: {text}");
-            match places.next() {
-                None => self.lost.push(said.clone()),
-                Some(at) if at < last => self.reordered.push(said.clone()),
-                Some(at) => last = at,
+            let Some((at, first)) = sights.next() else {
+                self.lost.push(said);
+                continue;
+            };
+            if at < last {
+                self.reordered.push(said.clone());
             }
-            self.doubled.extend(places.map(|_| said.clone()));
+            last = last.max(at);
+            for (_, again) in sights {
+                self.doubled.push(said.clone());
+                if again.id != first.id {
+                    self.renamed.push(said.clone());
+                }
+            }
         }
     }
 
@@ -263,7 +279,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { written, due, lost, doubled, reordered } = self;
+        let Self { written, due, lost, doubled, reordered, .. } = self;
         write!(
             f,
             "{written} written, {due} due in clients, {} lost, {} doubled, {} reordered",
@@ -294,12 +310,26 @@ pub fn carried(control: &str, voices: &[Voice]) -> usize {
 
 /// The texts of all messages that a client has shown, in order.
 fn texts_of(control: &str, client: &str) -> Vec<String> {
+    sights_of(control, client).into_iter().map(|sight| sight.text).collect()
+}
+
+/// A message as a client has shown it.
+#[derive(Deserialize)]
+struct Sight {
+    kind: String,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    text: String,
+}
+
+/// All messages that a client has shown, in order.
+fn sights_of(control: &str, client: &str) -> Vec<Sight> {
     let url = format!("{}/seen?client={client}&after=0", control.trim_end_matches('/'));
     let lines = get(&url).unwrap_or_else(|e| panic!("{e}"));
     lines
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("seen answers JSON lines"))
-        .filter(|row| row["kind"] == "message")
-        .filter_map(|row| row["text"].as_str().map(str::to_owned))
+        .map(|line| serde_json::from_str::<Sight>(line).expect("seen answers JSON lines"))
+        .filter(|sight| sight.kind == "message")
         .collect()
 }

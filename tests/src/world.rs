@@ -1,6 +1,5 @@
 //! A lab in which people write while the connector dies and comes back, and what became of it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Connector, Lab, Scratch, Traffic, Verdict, Voice, carried, connector_binary, get};
+use crate::{Connector, Lab, Said, Scratch, Traffic, Verdict, Voice, carried, connector_binary, get};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -65,7 +64,7 @@ pub struct World<'a> {
     began: Instant,
     deaths: Vec<Death>,
     /// What was said besides the traffic.
-    aside: BTreeMap<Voice, usize>,
+    aside: Said,
     _scratch: Scratch,
 }
 
@@ -74,6 +73,8 @@ pub struct World<'a> {
 pub struct Death {
     /// After so long.
     pub after: Duration,
+    /// The moment itself.
+    pub at: Instant,
     /// How much it had in hand just before, by its own word: taken and not delivered.
     pub in_hand: u64,
 }
@@ -87,6 +88,8 @@ pub struct Outcome {
     pub deaths: Vec<Death>,
     /// How many sights of what was written on the other side there were before the last death.
     pub between: usize,
+    /// When what was said.
+    pub said: Said,
     /// How long people wrote.
     pub traffic: Duration,
     /// How long it took to come to rest after that.
@@ -112,7 +115,7 @@ impl<'a> World<'a> {
         let control = lab.endpoint("control");
         let traffic = Traffic::start(control, &plan.voices, plan.pause, plan.seed);
         let pulse = Pulse::of(control);
-        let (began, deaths, aside) = (Instant::now(), Vec::new(), BTreeMap::new());
+        let (began, deaths, aside) = (Instant::now(), Vec::new(), Said::new());
         Self { plan, connector, traffic, pulse, began, deaths, aside, _scratch: scratch, lab }
     }
 
@@ -142,8 +145,9 @@ impl<'a> World<'a> {
 
     fn kill(&mut self, life: Duration, in_hand: u64) {
         assert!(!self.connector.has_ended(), "the connector has ended by itself");
+        let at = Instant::now();
         self.connector.kill();
-        self.deaths.push(Death { after: life, in_hand });
+        self.deaths.push(Death { after: life, at, in_hand });
     }
 
     /// It is started again.
@@ -175,8 +179,9 @@ impl<'a> World<'a> {
     /// The lab refuses it.
     pub fn say(&mut self, voice: &Voice) {
         let said = self.aside.entry(voice.clone()).or_default();
-        self.lab.say(&voice.client, &voice.to, &voice.text(*said));
-        *said += 1;
+        let text = voice.text(said.len());
+        said.push(Instant::now());
+        self.lab.say(&voice.client, &voice.to, &text);
     }
 
     /// What the connector says of itself; `None` while it does not answer.
@@ -221,6 +226,7 @@ impl<'a> World<'a> {
             verdict,
             deaths: self.deaths,
             between,
+            said,
             traffic: silent - self.began,
             rest: silent.elapsed(),
             slowest,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::asked::{scale, seed};
-use tests::{Chance, Plan, World, get, played, wait_until};
+use tests::{Chance, Plan, World, played, wait_until};
 
 /// Something that goes wrong for a while.
 struct Trouble {
@@ -67,7 +67,7 @@ fn killed_in(name: &str, troubles: &[Trouble]) {
         for trouble in troubles {
             let lasts = Duration::from_secs(trouble.lasts.0) / world.plan.scale;
             let lasts = lasts.max(Duration::from_secs(trouble.lasts.1));
-            let before: Vec<u64> = trouble.faults.iter().map(|fault| hits(world, fault)).collect();
+            let before: Vec<u64> = trouble.faults.iter().map(|fault| world.lab.hits(fault)).collect();
             switch(world, trouble, true);
             // Some of it before the kill, some after.
             let life = lasts.mul_f32(chance.between(1, 10) as f32 / 10.0);
@@ -76,7 +76,8 @@ fn killed_in(name: &str, troubles: &[Trouble]) {
             std::thread::sleep(lasts.saturating_sub(life));
             for (fault, before) in trouble.faults.iter().zip(before) {
                 // A silence has no single occasions.
-                let strikes = |world: &World<'_>| *fault == "imp-link-silent" || hits(world, fault) > before;
+                let strikes =
+                    |world: &World<'_>| *fault == "imp-link-silent" || world.lab.hits(fault) > before;
                 assert!(wait_until(Duration::from_secs(60), || strikes(world)), "{fault} never strikes");
             }
             switch(world, trouble, false);
@@ -86,7 +87,7 @@ fn killed_in(name: &str, troubles: &[Trouble]) {
         let struck: Vec<_> = troubles
             .iter()
             .flat_map(|trouble| trouble.faults)
-            .map(|fault| (*fault, hits(world, fault)))
+            .map(|fault| (*fault, world.lab.hits(fault)))
             .collect();
         println!("{name}: how often what has struck: {struck:?}");
     });
@@ -98,12 +99,4 @@ fn switch(world: &World<'_>, trouble: &Trouble, on: bool) {
         let count = trouble.count.filter(|_| on);
         world.lab.control("/fault", &json!({"name": fault, "on": on, "count": count}));
     }
-}
-
-/// How often a fault has struck.
-fn hits(world: &World<'_>, fault: &str) -> u64 {
-    let url = format!("{}/faults", world.lab.endpoint("control").trim_end_matches('/'));
-    let faults: Value = serde_json::from_str(&get(&url).expect("the lab answers")).expect("in JSON");
-    let listed = faults.as_array().expect("a list").iter().find(|listed| listed["name"] == fault);
-    listed.and_then(|listed| listed["hits"].as_u64()).expect("the lab has every fault that is named here")
 }

@@ -243,7 +243,7 @@ fn lab() -> Result<(), String> {
 }
 
 /// The test files of the package `tests` that are a part of their own, or a share of one.
-const OWN_PART: [&str; 6] = ["crash", "examples", "kill", "sdk", "servers", "troubles"];
+const OWN_PART: [&str; 7] = ["crash", "examples", "kill", "sdk", "servers", "troubles", "windows"];
 
 /// Test files of the package `tests`.
 fn scenes(files: &[&str]) -> Result<(), String> {
@@ -261,7 +261,7 @@ fn examples() -> Result<(), String> {
 /// plays several worlds at once.
 fn kill() -> Result<(), String> {
     cargo(&[KILL, &["--", "--nocapture", "--test-threads", "1"]].concat())?;
-    scenes(&["crash", "troubles"])
+    scenes(&["crash", "troubles", "windows"])
 }
 
 /// Five hundred kills, once as fast as on every push and once at the pace of life.
