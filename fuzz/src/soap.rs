@@ -24,7 +24,7 @@ pub(crate) fn run(data: &[u8]) {
             assert!(directory.users.len() <= rows.len(), "users out of nothing");
             let reversed: Vec<_> = rows.iter().rev().cloned().collect();
             assert_eq!(directory, Directory::read(&reversed, &nodes), "the order of the rows decides");
-            pages.rows(rows);
+            pages.took(rows.len());
         }
         Err(error) => {
             let _ = (error.fate(), error.to_string());

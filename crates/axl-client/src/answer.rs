@@ -1,7 +1,8 @@
 //! SOAP 1.1 answers, read as a stream of events into rows.
 //!
 //! Every reading operation of AXL answers `<return>` with a flat list of things, and each thing with a flat list of
-//! fields; so one reader serves them all. Nothing is built but the rows, and each bound is checked before it is.
+//! fields; so one reader serves them all. The queue of changes alone says two things of its own without a `<return>`: how
+//! it stands, and a list of changes. Nothing is built but the rows, and each bound is checked before it is.
 
 use rxml::error::EndOrError;
 use rxml::{Event, Parse as _, Parser};
@@ -162,6 +163,8 @@ impl Reader {
                     Place::Return => self.answered = true,
                     Place::Fault => self.fault = Some(Fault::default()),
                     Place::Row => {
+                        // What a queue says of itself stands in no list.
+                        self.answered |= self.place.last() == Some(&Place::Response);
                         self.count()?;
                         let uuid = attributes
                             .iter()
@@ -196,7 +199,9 @@ impl Reader {
             (Place::Envelope, "Body") => Place::Body,
             (Place::Body, "Fault") => Place::Fault,
             (Place::Body, name) if name.strip_suffix("Response") == Some(self.operation) => Place::Response,
-            (Place::Response, "return") => Place::Return,
+            (Place::Response, "return" | "changes") => Place::Return,
+            (Place::Response, "queueInfo") => Place::Row,
+            (Place::Return, "changes") if self.operation == "listChange" => Place::Return,
             (Place::Return, _) => Place::Row,
             (Place::Row, _) => Place::Field,
             (Place::Fault, "faultstring") => Place::FaultText,

@@ -6,6 +6,7 @@ mod error;
 mod request;
 mod session;
 
+pub mod changes;
 pub mod nodes;
 pub mod redundancy;
 pub mod users;

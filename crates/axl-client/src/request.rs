@@ -186,7 +186,7 @@ fn tags(out: &mut String, names: &[&str]) {
 }
 
 /// Writes `<name>text</name>`; `name` is one of ours, `text` is escaped.
-fn element(out: &mut String, name: &str, text: &str) {
+pub(crate) fn element(out: &mut String, name: &str, text: &str) {
     out.push('<');
     out.push_str(name);
     out.push('>');
@@ -205,7 +205,7 @@ fn element(out: &mut String, name: &str, text: &str) {
 }
 
 /// XML 1.0 §2.2: most control characters and the two non-characters have no form at all.
-fn check_characters(text: &str) -> Result<(), BadRequest> {
+pub(crate) fn check_characters(text: &str) -> Result<(), BadRequest> {
     match text
         .chars()
         .find(|&c| (c < ' ' && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}'))

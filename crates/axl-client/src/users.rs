@@ -3,6 +3,7 @@
 //! Publishers know the users of all clusters that they are joined with, and the database holds surprises: two rows for
 //! one user after a move that went wrong, two users with one mail, none at all. [`Directory::read`] turns the rows
 //! of the bulk query into users that can be relied on, and says of each other one why it was left out.
+//! [`Reading`] does the same page by page, so that no more than one page of rows is ever in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,37 +17,66 @@ use crate::request::{Page, Request, Select};
 pub const BULK_QUERY: &str = "pkid, userid, imaddress, xep106imaddress, mailid, directoryuri, enablecups, \
      primarynodeid, tkassignmentstate from enduser where enablecups = 't' order by pkid";
 
+/// The same where the tables have no columns of IM addresses: the query above gets the fault
+/// [`NO_SUCH_COLUMN`], and addresses follow from the [`Scheme`].
+pub const BULK_QUERY_WITHOUT_ADDRESSES: &str = "pkid, userid, mailid, directoryuri, enablecups, primarynodeid \
+     from enduser where enablecups = 't' order by pkid";
+
+/// The fault of a query that names a column which the tables of this release do not have.
+pub const NO_SUCH_COLUMN: i64 = -217;
+
 /// The bulk query for one page of users.
 pub fn bulk_query(page: Page) -> Request {
-    let select = format!("select skip {} first {} {BULK_QUERY}", page.skip, page.first);
+    query(BULK_QUERY, page)
+}
+
+/// The bulk query for one page of users, where the tables have no columns of IM addresses.
+pub fn bulk_query_without_addresses(page: Page) -> Request {
+    query(BULK_QUERY_WITHOUT_ADDRESSES, page)
+}
+
+fn query(columns: &str, page: Page) -> Request {
+    let select = format!("select skip {} first {} {columns}", page.skip, page.first);
     Request::execute_sql_query(&Select::new(select).expect("a select"))
+}
+
+/// What IM addresses are made of: a setting of the deployment, the same on all its clusters. It counts for users whose
+/// row says none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Scheme {
+    /// The login name in this domain, the default IM domain.
+    UserId(String),
+    /// The directory URI.
+    DirectoryUri,
+    /// Not known: a user without an address has none.
+    Unknown,
 }
 
 /// Reads all pages of the bulk query, however large the server lets a page be.
 ///
-/// Ask [`next`](Self::next), send it, and hand the outcome to [`rows`](Self::rows) or [`too_large`](Self::too_large).
+/// Ask [`next`](Self::next), send it, and hand the outcome to [`took`](Self::took) or [`too_large`](Self::too_large).
 #[derive(Clone, Debug)]
 pub struct Pages {
     first: u64,
-    rows: Vec<Row>,
+    read: u64,
     done: bool,
 }
 
 impl Pages {
     /// Begins with pages of `first` rows; at least one.
     pub fn new(first: u64) -> Self {
-        Self { first: first.max(1), rows: Vec::new(), done: false }
+        Self { first: first.max(1), read: 0, done: false }
     }
 
     /// The next page to ask for; `None` when all were read.
     pub fn next(&self) -> Option<Page> {
-        (!self.done).then_some(Page { skip: self.rows.len() as u64, first: self.first })
+        (!self.done).then_some(Page { skip: self.read, first: self.first })
     }
 
-    /// Takes the rows of the page that was asked for. A page that is not full is the last.
-    pub fn rows(&mut self, rows: Vec<Row>) {
-        self.done = (rows.len() as u64) < self.first;
-        self.rows.extend(rows);
+    /// The page that was asked for had so many rows. One that is not full is the last.
+    pub fn took(&mut self, rows: usize) {
+        self.done = (rows as u64) < self.first;
+        self.read += rows as u64;
     }
 
     /// Takes [`AxlError::TooLarge`](crate::AxlError::TooLarge): the next pages are smaller than `suggested`, and in any
@@ -57,11 +87,6 @@ impl Pages {
         }
         self.first = suggested.saturating_sub(1).clamp(1, self.first / 2);
         true
-    }
-
-    /// All rows, once [`next`](Self::next) says `None`.
-    pub fn into_rows(self) -> Vec<Row> {
-        self.rows
     }
 }
 
@@ -134,40 +159,70 @@ pub struct Directory {
     pub problems: BTreeSet<Problem>,
 }
 
+/// Makes a directory of pages of rows, in any order.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    nodes: BTreeSet<String>,
+    scheme: Scheme,
+    users: Vec<ImpUser>,
+    problems: BTreeSet<Problem>,
+}
+
+impl Reading {
+    /// Begins; `nodes` are the ids of this cluster's nodes.
+    pub fn new(nodes: BTreeSet<String>, scheme: Scheme) -> Self {
+        Self { nodes, scheme, users: Vec::new(), problems: BTreeSet::new() }
+    }
+
+    /// Takes the rows of a page.
+    pub fn take(&mut self, rows: &[Row]) {
+        for row in rows.iter().filter(|row| row.flag("enablecups") != Some(false)) {
+            match user(row, &self.nodes, &self.scheme) {
+                Ok(user) => self.users.push(user),
+                Err(problem) => drop(self.problems.insert(problem)),
+            }
+        }
+    }
+
+    /// All pages were taken.
+    pub fn finish(self) -> Directory {
+        let Self { users: mut rows, mut problems, .. } = self;
+        // Of one login name the one with a node here first, then by what is in it, so that the order of the rows does
+        // not matter.
+        rows.sort_unstable_by(|a, b| {
+            (&a.userid, &a.home, &a.jid, &a.mail).cmp(&(&b.userid, &b.home, &b.jid, &b.mail))
+        });
+        rows.dedup_by(|other, one| {
+            let same = other.userid == one.userid;
+            if same && other != one {
+                problems.insert(Problem::SeveralRows(one.userid.clone()));
+            }
+            same
+        });
+        let mut users: BTreeMap<String, ImpUser> = BTreeMap::new();
+        let mut shared = BTreeSet::new();
+        for user in rows {
+            if let Some(before) = users.insert(user.jid.clone(), user) {
+                shared.insert(before.jid);
+            }
+        }
+        for jid in shared {
+            users.remove(&jid);
+            problems.insert(Problem::SharedJid(jid));
+        }
+        settle_mails(&mut users, &mut problems);
+        Directory { users, problems }
+    }
+}
+
 impl Directory {
-    /// Reads the rows of the bulk query; `nodes` are the ids of this cluster's nodes.
+    /// Reads the rows of the bulk query at once; `nodes` are the ids of this cluster's nodes.
     ///
     /// The result does not depend on the order of the rows.
     pub fn read(rows: &[Row], nodes: &BTreeSet<String>) -> Self {
-        let mut problems = BTreeSet::new();
-        let mut by_userid: BTreeMap<String, Vec<ImpUser>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.flag("enablecups") != Some(false)) {
-            match user(row, nodes) {
-                Ok(user) => by_userid.entry(user.userid.clone()).or_default().push(user),
-                Err(problem) => {
-                    problems.insert(problem);
-                }
-            }
-        }
-        let mut by_jid: BTreeMap<String, Vec<ImpUser>> = BTreeMap::new();
-        for (userid, mut same) in by_userid {
-            // The one with a node here first, then by what is in it, so that the order of the rows does not matter.
-            same.sort_by(|a, b| (&a.home, &a.jid, &a.mail).cmp(&(&b.home, &b.jid, &b.mail)));
-            let one = same.swap_remove(0);
-            if same.iter().any(|other| *other != one) {
-                problems.insert(Problem::SeveralRows(userid));
-            }
-            by_jid.entry(one.jid.clone()).or_default().push(one);
-        }
-        let mut users = BTreeMap::new();
-        for (jid, mut same) in by_jid {
-            match (same.pop(), same.is_empty()) {
-                (Some(user), true) => drop(users.insert(jid, user)),
-                _ => drop(problems.insert(Problem::SharedJid(jid))),
-            }
-        }
-        settle_mails(&mut users, &mut problems);
-        Self { users, problems }
+        let mut reading = Reading::new(nodes.clone(), Scheme::Unknown);
+        reading.take(rows);
+        reading.finish()
     }
 
     /// How many users live on a node of this cluster.
@@ -178,29 +233,40 @@ impl Directory {
 
 /// Takes away each mail that does not name exactly one person.
 fn settle_mails(users: &mut BTreeMap<String, ImpUser>, problems: &mut BTreeSet<Problem>) {
-    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
-    for mail in users.values().filter_map(|user| user.mail.clone()) {
-        *owners.entry(mail).or_default() += 1;
-    }
-    let jids: BTreeSet<String> = users.keys().cloned().collect();
-    for (jid, user) in users {
+    let mut mails: Vec<&str> = users.values().filter_map(|user| user.mail.as_deref()).collect();
+    mails.sort_unstable();
+    let shared: BTreeSet<String> =
+        mails.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned()).collect();
+    let wrong = users.values().filter_map(|user| {
         let problem = match &user.mail {
-            None => Problem::NoMail(jid.clone()),
-            Some(mail) if owners[mail] > 1 => Problem::SharedMail(mail.clone()),
-            Some(mail) if mail != jid && jids.contains(mail) => Problem::MailIsAnothersJid(mail.clone()),
-            Some(_) => continue,
+            None => Problem::NoMail(user.jid.clone()),
+            Some(mail) if shared.contains(mail) => Problem::SharedMail(mail.clone()),
+            Some(mail) if *mail != user.jid && users.contains_key(mail) => {
+                Problem::MailIsAnothersJid(mail.clone())
+            }
+            Some(_) => return None,
         };
-        user.mail = None;
+        Some((user.jid.clone(), problem))
+    });
+    for (jid, problem) in wrong.collect::<Vec<_>>() {
+        if let Some(user) = users.get_mut(&jid) {
+            user.mail = None;
+        }
         problems.insert(problem);
     }
 }
 
-fn user(row: &Row, nodes: &BTreeSet<String>) -> Result<ImpUser, Problem> {
+fn user(row: &Row, nodes: &BTreeSet<String>, scheme: &Scheme) -> Result<ImpUser, Problem> {
     let userid = row.text("userid").unwrap_or_default().to_lowercase();
-    let jid = match (row.text("xep106imaddress"), row.text("imaddress")) {
-        (Some(escaped), _) => escaped.to_lowercase(),
-        (None, Some(plain)) => escape(&plain.to_lowercase()),
-        (None, None) => return Err(Problem::NoJid(userid)),
+    let jid = match (row.text("xep106imaddress"), row.text("imaddress"), scheme) {
+        (Some(escaped), ..) => escaped.to_lowercase(),
+        (None, Some(plain), _) => escape(&plain.to_lowercase()),
+        (None, None, Scheme::UserId(domain)) if !userid.is_empty() => escape(&format!("{userid}@{domain}")),
+        (None, None, Scheme::DirectoryUri) => match row.text("directoryuri") {
+            Some(uri) => escape(&uri.to_lowercase()),
+            None => return Err(Problem::NoJid(userid)),
+        },
+        (None, None, _) => return Err(Problem::NoJid(userid)),
     };
     if !is_bare_jid(&jid) {
         return Err(Problem::BadJid(jid));

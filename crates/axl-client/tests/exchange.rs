@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axl_client::changes::{Changes, Mark};
 use axl_client::nodes::{Node, State};
 use axl_client::redundancy::Group;
 use axl_client::{
@@ -164,6 +165,55 @@ fn a_group_and_a_user_carry_their_uuid() {
         Group { name: "Default".into(), nodes: vec!["imp1".into(), "imp2".into()], enabled: true }
     );
     assert_eq!(Group::read(&Row::default()), None);
+}
+
+#[test]
+fn changes_say_where_the_queue_stands_and_how_much_is_new() {
+    let answer = |inside: &str| {
+        envelope(&format!(
+            "<ns:listChangeResponse xmlns:ns='http://www.cisco.com/AXL/API/14.0'>{inside}</ns:listChangeResponse>"
+        ))
+    };
+    let info = |queue: &str, next: u64| {
+        format!(
+            "<queueInfo><firstChangeId>0</firstChangeId><lastChangeId>{}</lastChangeId>\
+             <nextStartChangeId>{next}</nextStartChangeId><queueId>{queue}</queueId></queueInfo>",
+            next - 1
+        )
+    };
+    let change = "<change uuid='{x}' type='User'><id>511</id><action>u</action><doGet>true</doGet>\
+                  <changedTags><changedTag name='mailid'>new@corp.example</changedTag></changedTags></change>";
+    let ask = |since: Option<&Mark>, body: String| {
+        let request = Request::list_change(since).unwrap();
+        let rows = client().parse(&mut Session::new(), &request, &response(200, body))?;
+        Ok::<_, AxlError>(Changes::read(&rows))
+    };
+    let first = ask(None, answer(&format!("{}<changes/>", info("ABCD", 511)))).unwrap().unwrap();
+    assert_eq!((first.mark.queue.as_str(), first.mark.next, first.count), ("ABCD", 511, 0));
+    assert!(!first.is_news(None), "of a queue that is asked for the first time nothing is new");
+    let mark = first.mark;
+    let rest = answer(&format!("{}<changes/>", info("ABCD", 511)));
+    assert!(!ask(Some(&mark), rest).unwrap().unwrap().is_news(Some(&mark)));
+    let two = format!("{}<changes>{change}{change}</changes>", info("ABCD", 513));
+    // With a `<return>` around it, as everything else has.
+    for body in [answer(&two), answer(&format!("<return>{two}</return>"))] {
+        let two = ask(Some(&mark), body).unwrap().unwrap();
+        assert_eq!((two.mark.next, two.count, two.is_news(Some(&mark))), (513, 2, true));
+    }
+    let rebuilt = ask(Some(&mark), answer(&format!("{}<changes/>", info("EFGH", 1)))).unwrap().unwrap();
+    assert!(rebuilt.is_news(Some(&mark)), "nothing was read of another queue");
+    for silent in ["", "<changes/>", "<queueInfo><queueId>A</queueId></queueInfo>"] {
+        assert_eq!(ask(None, answer(silent)).unwrap_or(None), None, "{silent}");
+    }
+
+    let request = Request::list_change(Some(&Mark { queue: "A'<&".into(), next: 7 })).unwrap();
+    let body = String::from_utf8(client().request(&Session::new(), &request).body().to_vec()).unwrap();
+    assert!(
+        body.contains("<startChangeId queueId='A&apos;&lt;&amp;'>7</startChangeId><objectList><object>User<"),
+        "{body}"
+    );
+    let bad = Mark { queue: "\u{0}".into(), next: 0 };
+    assert_eq!(Request::list_change(Some(&bad)), Err(BadRequest::Character(0)));
 }
 
 #[test]
@@ -340,6 +390,7 @@ fn operations_say_their_own_names() {
         (Request::list_presence_redundancy_group(), "listPresenceRedundancyGroup"),
         (Request::list_assigned_presence_users(page), "listAssignedPresenceUsers"),
         (Request::list_process_node(), "listProcessNode"),
+        (Request::list_change(None).unwrap(), "listChange"),
     ] {
         assert_eq!(request.operation(), name);
         let http = client().request(&Session::new(), &request);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use axl_client::users::{BULK_QUERY, Directory, Home, Pages, Problem, bulk_query, escape};
+use axl_client::users::{
+    BULK_QUERY, BULK_QUERY_WITHOUT_ADDRESSES, Directory, Home, Pages, Problem, Reading, Scheme, bulk_query,
+    bulk_query_without_addresses, escape,
+};
 use axl_client::{Page, Row, Select};
 use proptest::prelude::*;
 
@@ -28,7 +31,10 @@ fn problems(rows: &[Row]) -> Vec<String> {
 #[test]
 fn the_bulk_query_is_a_select() {
     assert!(Select::new(format!("select skip 0 first 9 {BULK_QUERY}")).is_ok());
-    assert_eq!(bulk_query(Page { skip: 0, first: 9 }).operation(), "executeSQLQuery");
+    assert!(Select::new(format!("select skip 0 first 9 {BULK_QUERY_WITHOUT_ADDRESSES}")).is_ok());
+    for query in [bulk_query, bulk_query_without_addresses] {
+        assert_eq!(query(Page { skip: 0, first: 9 }).operation(), "executeSQLQuery");
+    }
 }
 
 #[test]
@@ -40,6 +46,44 @@ fn jid_and_mail_are_two_names_in_lower_case() {
     assert_eq!(alice.home, Home::Here("1".into()));
     assert_eq!(alice.userid, "alice");
     assert!(directory.problems.is_empty());
+}
+
+/// What the row says counts; where it says nothing, what the deployment's addresses are made of.
+#[test]
+fn an_address_that_is_not_told_follows_from_the_scheme() {
+    let row = |userid: &str, im: &str, uri: &str| {
+        Row::from_iter([("userid", userid), ("imaddress", im), ("directoryuri", uri), ("primarynodeid", "1")])
+    };
+    let rows = [
+        row("Alice", "told@lab.example", "Alice.L@Corp.example"),
+        row("O'Hara", "", "o'hara@corp.example"),
+        row("Bob", "", ""),
+        row("", "", "carol@corp.example"),
+    ];
+    for (scheme, jids, problems) in [
+        (
+            Scheme::UserId("im.example".into()),
+            vec!["bob@im.example", "o\\27hara@im.example", "told@lab.example"],
+            vec![Problem::NoJid("".into())],
+        ),
+        (
+            Scheme::DirectoryUri,
+            vec!["carol@corp.example", "o\\27hara@corp.example", "told@lab.example"],
+            vec![Problem::NoJid("bob".into())],
+        ),
+        (
+            Scheme::Unknown,
+            vec!["told@lab.example"],
+            ["", "bob", "o'hara"].map(|userid| Problem::NoJid(userid.into())).to_vec(),
+        ),
+    ] {
+        let mut reading = Reading::new(nodes(), scheme.clone());
+        rows.chunks(3).for_each(|page| reading.take(page));
+        let mut directory = reading.finish();
+        assert_eq!(directory.users.keys().collect::<Vec<_>>(), jids, "{scheme:?}");
+        directory.problems.retain(|problem| !matches!(problem, Problem::NoMail(_)));
+        assert_eq!(directory.problems.into_iter().collect::<Vec<_>>(), problems, "{scheme:?}");
+    }
 }
 
 #[test]
@@ -138,21 +182,24 @@ fn pages_shrink_until_the_server_is_content() {
     };
     for (first, most) in [(1000, 1000), (1000, 100), (250, 250), (50, 7), (1, 1)] {
         let mut pages = Pages::new(first);
-        let mut asked = 0;
+        let (mut asked, mut read) = (0, Vec::new());
         while let Some(page) = pages.next() {
             asked += 1;
             assert!(asked < 1000);
             match server(page, most) {
-                Ok(rows) => pages.rows(rows),
+                Ok(rows) => {
+                    pages.took(rows.len());
+                    read.extend(rows);
+                }
                 Err(suggested) => assert!(pages.too_large(suggested)),
             }
         }
-        assert_eq!(pages.into_rows(), all);
+        assert_eq!(read, all);
     }
     let mut stuck = Pages::new(1);
     assert!(!stuck.too_large(12_000));
     let mut pages = Pages::new(0);
-    pages.rows(Vec::new());
+    pages.took(0);
     assert_eq!(pages.next(), None);
 }
 
@@ -172,6 +219,9 @@ proptest! {
         turned.reverse();
         let directory = Directory::read(&rows, &nodes());
         prop_assert_eq!(&Directory::read(&turned, &nodes()), &directory);
+        let mut by_pages = Reading::new(nodes(), Scheme::Unknown);
+        turned.chunks(3).for_each(|page| by_pages.take(page));
+        prop_assert_eq!(&by_pages.finish(), &directory);
         let mails: Vec<_> = directory.users.values().filter_map(|user| user.mail.clone()).collect();
         let distinct: BTreeSet<_> = mails.iter().cloned().collect();
         prop_assert_eq!(distinct.len(), mails.len());
