@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use connector_edges::axl_client::users::Scheme;
 use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings, Watch};
 use connector_edges::jabber::{self, JabberEdge, Means, OneTime};
 use connector_edges::probe::causes;
@@ -146,6 +147,10 @@ impl Parts {
                 address: axl.url.trim_end_matches('/').trim_end_matches("/axl").to_owned(),
                 user: axl.user.clone(),
                 password: axl.password.reveal().to_owned(),
+                scheme: match imp.directory_uris {
+                    true => Scheme::DirectoryUri,
+                    false => Scheme::UserId(imp.domains.first().cloned().unwrap_or_default()),
+                },
             })
         });
         AxlJids::new(publishers, http, Scale(config.time_scale)).map_err(|e| e.to_string())

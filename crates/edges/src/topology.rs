@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axl_client::changes::{Changes, Mark};
 use axl_client::nodes::{Node, State};
 use axl_client::redundancy::Group;
-use axl_client::users::{self, Home, Pages};
+use axl_client::users::{self, Home, Pages, Reading, Scheme};
 use axl_client::{AxlError, Client, Fate, Request, Row, Session, Version};
 use router::ids::JabberId;
 use tokio::sync::watch;
@@ -21,11 +22,13 @@ use crate::soap::Call;
 use crate::webex::{Account, Jids, JidsError};
 
 /// Rows asked for at a time, until the publisher wants fewer.
-const PAGE: u64 = 5_000;
+const PAGE: u64 = 10_000;
 /// How often a publisher that is busy is asked again before the whole reading is put off.
 const TRIES: u32 = 4;
 /// The wait before it is asked again; doubled each time. Scaled.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How often it is asked whether something has changed. Scaled.
+const NEWS: Duration = Duration::from_secs(30);
 /// How often it is asked how its nodes fare. Scaled.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -48,6 +51,8 @@ pub struct PublisherConfig {
     pub user: String,
     /// That user's password.
     pub password: String,
+    /// What IM addresses are made of, where it does not tell them.
+    pub scheme: Scheme,
 }
 
 /// The users of several IM and Presence clusters, as their publishers tell.
@@ -58,12 +63,25 @@ pub struct AxlJids {
     scale: Scale,
 }
 
-/// One publisher; cookies and the version that it speaks are kept between readings.
+/// One publisher; cookies, the version that it speaks and the queue of its changes are kept between readings.
 #[derive(Debug)]
 struct Publisher {
     cluster: usize,
     base: Url,
+    scheme: Scheme,
     state: tokio::sync::Mutex<(Client, Session)>,
+    queue: tokio::sync::Mutex<Queue>,
+}
+
+/// What is known of a publisher's queue of changes.
+#[derive(Clone, Debug, PartialEq)]
+enum Queue {
+    /// It was not asked.
+    Unasked,
+    /// It was read up to here.
+    At(Mark),
+    /// There is none: not every publisher of IM and Presence tells its changes.
+    None,
 }
 
 /// What one publisher said of its cluster.
@@ -99,11 +117,13 @@ impl AxlJids {
     ) -> Result<Self, PublisherError> {
         let publishers: Result<Vec<_>, _> = publishers
             .into_iter()
-            .map(|PublisherConfig { cluster, address, user, password }| {
+            .map(|PublisherConfig { cluster, address, user, password, scheme }| {
                 let wrong = |reason: String| PublisherError { address: address.clone(), reason };
                 let base = address.parse().map_err(|e| wrong(format!("{e}")))?;
                 let client = Client::new(&address, &user, &password).map_err(|e| wrong(e.to_string()))?;
-                Ok(Publisher { cluster, base, state: tokio::sync::Mutex::new((client, Session::new())) })
+                let state = tokio::sync::Mutex::new((client, Session::new()));
+                let queue = tokio::sync::Mutex::new(Queue::Unasked);
+                Ok(Publisher { cluster, base, scheme, state, queue })
             })
             .collect();
         Ok(Self { publishers: publishers?, http, scale })
@@ -161,17 +181,71 @@ impl AxlJids {
         receiver
     }
 
+    /// Whether something has changed since the queue was asked last. That it cannot be asked is no news: everything is
+    /// read again and again anyway.
+    async fn has_news(&self, publisher: &Publisher) -> bool {
+        let mut queue = publisher.queue.lock().await;
+        let before = match &*queue {
+            Queue::Unasked => None,
+            Queue::At(mark) => Some(mark.clone()),
+            Queue::None => return false,
+        };
+        let Ok(request) = Request::list_change(before.as_ref()) else {
+            *queue = Queue::Unasked;
+            return true;
+        };
+        let mut state = publisher.state.lock().await;
+        let (client, session) = &mut *state;
+        match self.ask(publisher, client, session, &request).await {
+            Ok(rows) => match Changes::read(&rows) {
+                Some(changes) => {
+                    let news = changes.is_news(before.as_ref());
+                    *queue = Queue::At(changes.mark);
+                    news
+                }
+                None => {
+                    *queue = Queue::None;
+                    false
+                }
+            },
+            // It does not know our mark any more, or no such thing at all.
+            Err(AxlFailure::Axl(error)) if error.fate() == Fate::Final => {
+                *queue = if before.is_some() { Queue::Unasked } else { Queue::None };
+                before.is_some()
+            }
+            Err(error) => {
+                tracing::debug!(cluster = publisher.cluster, error = causes(&error), "no changes read");
+                false
+            }
+        }
+    }
+
     async fn cluster(&self, publisher: &Publisher) -> Result<ClusterFacts, JidsError> {
+        // What changes from here on is news, whether this reading sees it or not.
+        self.has_news(publisher).await;
         let mut state = publisher.state.lock().await;
         let (client, session) = &mut *state;
         let nodes = self.ask(publisher, client, session, &Node::query()).await?;
         let nodes: Vec<Node> = nodes.iter().filter_map(Node::read).collect();
         let groups = self.groups(publisher, client, session).await?;
         let here: BTreeSet<String> = nodes.iter().map(|node| node.id.clone()).collect();
-        let mut pages = Pages::new(PAGE);
+        let mut reading = Reading::new(here, publisher.scheme.clone());
+        let (mut pages, mut with_addresses) = (Pages::new(PAGE), true);
         while let Some(page) = pages.next() {
-            match self.ask(publisher, client, session, &users::bulk_query(page)).await {
-                Ok(rows) => pages.rows(rows),
+            let query = match with_addresses {
+                true => users::bulk_query(page),
+                false => users::bulk_query_without_addresses(page),
+            };
+            match self.ask(publisher, client, session, &query).await {
+                Ok(rows) => {
+                    pages.took(rows.len());
+                    reading.take(&rows);
+                }
+                Err(AxlFailure::Axl(AxlError::Fault { code: Some(users::NO_SUCH_COLUMN), .. }))
+                    if with_addresses =>
+                {
+                    with_addresses = false;
+                }
                 Err(AxlFailure::Axl(error)) => match error.fate() {
                     Fate::Smaller(suggested) if pages.too_large(suggested) => {}
                     _ => return Err(Box::new(error)),
@@ -179,7 +253,7 @@ impl AxlJids {
                 Err(other) => return Err(Box::new(other)),
             }
         }
-        let users = users::Directory::read(&pages.into_rows(), &here);
+        let users = reading.finish();
         Ok(ClusterFacts { cluster: publisher.cluster, nodes, groups, users })
     }
 
@@ -268,6 +342,20 @@ impl Jids for AxlJids {
             Ok(accounts)
         })
     }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                tokio::time::sleep(self.scale.of(NEWS)).await;
+                for publisher in &self.publishers {
+                    if self.has_news(publisher).await {
+                        tracing::debug!(cluster = publisher.cluster, "the publisher tells of changes");
+                        return;
+                    }
+                }
+            }
+        })
+    }
 }
 
 /// What the state of a cluster's nodes says of where their users are.
@@ -312,7 +400,128 @@ enum AxlFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::soap::far::Service;
+
+    /// A publisher that answers by this function of what it is asked, and everybody on it.
+    fn publisher(script: impl FnMut(&str) -> (u16, String) + Send + 'static) -> AxlJids {
+        let config = PublisherConfig {
+            cluster: 0,
+            address: "http://imp.lab.example:8443".into(),
+            user: "reader".into(),
+            password: "secret".into(),
+            scheme: Scheme::UserId("lab.example".into()),
+        };
+        AxlJids::new([config], Service::new(script).client(), Scale(1)).unwrap()
+    }
+
+    fn answer(operation: &str, inside: &str) -> (u16, String) {
+        (
+            200,
+            format!(
+                "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>\
+                 <n:{operation}Response xmlns:n='http://www.cisco.com/AXL/API/14.0'>{inside}</n:{operation}Response>\
+                 </s:Body></s:Envelope>"
+            ),
+        )
+    }
+
+    fn fault(code: &str) -> (u16, String) {
+        let text = "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body><s:Fault><faultstring>no\
+                    </faultstring><detail><axlError>CODE<axlmessage>no</axlmessage></axlError></detail></s:Fault></s:Body>\
+                    </s:Envelope>";
+        (500, text.replace("CODE", code))
+    }
+
+    /// How the queue of a publisher stands.
+    #[derive(Clone, Copy)]
+    struct Told {
+        queue: &'static str,
+        last: u64,
+        /// It is not there, or knows nothing of the mark that it is asked with.
+        refuses: bool,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_or_another_queue_is_a_reason_to_read_everything_again() {
+        let told = Arc::new(Mutex::new(Told { queue: "A", last: 510, refuses: false }));
+        let (queue, asked) = (Arc::clone(&told), Arc::new(Mutex::new(0)));
+        let count = Arc::clone(&asked);
+        let jids = publisher(move |question| {
+            assert!(question.contains("listChange"), "{question}");
+            *count.lock().unwrap() += 1;
+            let Told { queue, last, refuses } = *queue.lock().unwrap();
+            if refuses {
+                return fault("<axlcode>5000</axlcode>");
+            }
+            let since = question.split_once(&format!("queueId='{queue}'>")).map(|(_, rest)| rest);
+            let next: u64 = since.map_or(last + 1, |rest| rest.split('<').next().unwrap().parse().unwrap());
+            let change = "<change uuid='{x}' type='User'><id>1</id><action>u</action></change>";
+            let changes = change.repeat(usize::try_from(last + 1 - next).unwrap());
+            let info = format!(
+                "<queueInfo><nextStartChangeId>{}</nextStartChangeId><queueId>{queue}</queueId></queueInfo>",
+                last + 1
+            );
+            answer("listChange", &format!("{info}<changes>{changes}</changes>"))
+        });
+        let tell = |change: fn(&mut Told)| change(&mut told.lock().unwrap());
+        let news = async || jids.has_news(&jids.publishers[0]).await;
+        assert!(!news().await, "where the queue stands at the beginning");
+        assert!(!news().await);
+        tell(|told| told.last += 2);
+        assert!(news().await);
+        assert!(!news().await, "once");
+        tell(|told| (told.queue, told.last) = ("B", 3));
+        assert!(news().await, "a queue that was built anew");
+        assert!(!news().await);
+        tell(|told| told.refuses = true);
+        assert!(news().await, "the mark is not known any more");
+        tell(|told| told.refuses = false);
+        assert!(!news().await);
+        // Whoever waits for changes is told of the next within a minute.
+        tell(|told| told.last += 1);
+        tokio::time::timeout(2 * NEWS, jids.changed()).await.unwrap();
+        // One that does not know the question is not asked again.
+        let (none, count) = (Arc::new(Mutex::new(0)), asked);
+        let asked = Arc::clone(&none);
+        let jids = publisher(move |_| {
+            *asked.lock().unwrap() += 1;
+            fault("<axlcode>5000</axlcode>")
+        });
+        for _ in 0..5 {
+            assert!(!jids.has_news(&jids.publishers[0]).await);
+        }
+        assert_eq!((*none.lock().unwrap(), *count.lock().unwrap()), (1, 9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_without_columns_of_addresses_is_asked_without_them() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let questions = Arc::clone(&asked);
+        let jids = publisher(move |question| {
+            let rows = |rows: &str| answer("executeSQLQuery", &format!("<return>{rows}</return>"));
+            if question.contains("from enterprisenode") {
+                return rows("<row><id>1</id><name>imp1.lab.example</name></row>");
+            }
+            if !question.contains("from enduser") {
+                return fault("<axlcode>5000</axlcode>");
+            }
+            questions.lock().unwrap().push(question.contains("imaddress"));
+            match question.contains("imaddress") {
+                true => fault("<axlcode>-217</axlcode>"),
+                false => rows(
+                    "<row><userid>Ann</userid><mailid>a@corp.example</mailid><enablecups>t</enablecups>\
+                     <primarynodeid>1</primarynodeid></row>",
+                ),
+            }
+        });
+        let accounts = jids.read().await.unwrap();
+        let ann = &accounts["a@corp.example"];
+        assert_eq!((ann.jid.as_str(), ann.home.as_deref()), ("ann@lab.example", Some("0/imp1.lab.example")));
+        assert_eq!(*asked.lock().unwrap(), [true, false]);
+    }
 
     #[test]
     fn where_users_are_follows_from_the_states_of_both_nodes_of_a_group() {

@@ -7,7 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axl_client::users::{Directory, Home, Pages, bulk_query};
+use axl_client::changes::{Changes, Mark};
+use axl_client::users::{Directory, Home, Pages, Reading, Scheme, bulk_query};
 use axl_client::{AxlError, Client, Request, Row, Select, Session};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -46,16 +47,20 @@ async fn directory(world: &World, first: u64) -> (Directory, u32) {
     let nodes = ask(world, &client, &mut session, &axl_client::nodes::Node::query()).await.unwrap();
     let nodes: BTreeSet<String> =
         nodes.iter().map(|row| axl_client::nodes::Node::read(row).unwrap().id).collect();
+    let mut reading = Reading::new(nodes, Scheme::Unknown);
     let (mut pages, mut asked) = (Pages::new(first), 0);
     while let Some(page) = pages.next() {
         asked += 1;
         match ask(world, &client, &mut session, &bulk_query(page)).await {
-            Ok(rows) => pages.rows(rows),
+            Ok(rows) => {
+                pages.took(rows.len());
+                reading.take(&rows);
+            }
             Err(AxlError::TooLarge { suggested, .. }) => assert!(pages.too_large(suggested)),
             Err(error) => panic!("{error}"),
         }
     }
-    (Directory::read(&pages.into_rows(), &nodes), asked)
+    (reading.finish(), asked)
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,4 +134,32 @@ async fn the_rest_of_what_a_reader_asks() {
         ask(&world, &client(), &mut session, &Request::get_user("alice").unwrap()).await.unwrap_err();
     assert_eq!(unknown.to_string(), "fault: Operation getUser is not implemented.");
     assert_eq!(format!("{session:?}"), r#"{"JSESSIONID"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_changes_says_who_has_changed() {
+    let world = World::stand_in(Options::default()).await;
+    let mut session = Session::new();
+    let mut since: Option<Mark> = None;
+    let mut next = async |world: &World| {
+        let question = Request::list_change(since.as_ref()).unwrap();
+        let rows = ask(world, &client(), &mut session, &question).await.unwrap();
+        let changes = Changes::read(&rows).unwrap();
+        let news = changes.is_news(since.as_ref());
+        since = Some(changes.mark);
+        (changes.count, news)
+    };
+    assert_eq!(next(&world).await, (0, false));
+    for _ in 0..2 {
+        world.ctx.people.update("bob", |bob| bob.enabled = !bob.enabled).unwrap();
+    }
+    assert_eq!(next(&world).await, (2, true));
+    assert_eq!(next(&world).await, (0, false));
+    world.fault(r#"{"name":"axl-queue-rebuilt","on":true,"count":1}"#);
+    assert_eq!(next(&world).await, (0, true));
+    assert_eq!(next(&world).await, (0, false));
+    world.fault(r#"{"name":"axl-no-changes","on":true}"#);
+    let question = Request::list_change(None).unwrap();
+    let error = ask(&world, &client(), &mut Session::new(), &question).await.unwrap_err();
+    assert!(matches!(error, AxlError::Fault { code: None, .. }), "{error:?}");
 }

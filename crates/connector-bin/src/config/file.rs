@@ -282,6 +282,8 @@ impl<'a> File<'a> {
             (None, None) => None,
         };
         let axl_url = self.url(at, "axl_url", &["https", "http"]);
+        let directory_uris =
+            self.reader.choice(at, "address_scheme", &[("userid", false), ("directory-uri", true)]);
         let axl_user = self.reader.text(at, "axl_user");
         let axl_password = self.secret(at, "axl_password_file");
         if !from_file {
@@ -328,6 +330,7 @@ impl<'a> File<'a> {
             tls: tls?,
             ca_file,
             certificate,
+            directory_uris: directory_uris?,
             axl,
         })
     }

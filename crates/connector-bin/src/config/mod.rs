@@ -99,6 +99,8 @@ pub(crate) struct Imp {
     pub(crate) ca_file: Option<PathBuf>,
     /// Certificate chain and key that we show to the nodes.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    /// IM addresses are directory URIs, where the publisher does not tell them.
+    pub(crate) directory_uris: bool,
     pub(crate) axl: Option<Axl>,
 }
 

@@ -103,6 +103,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "File with the private key of that certificate, PEM." },
     Setting { table: "imp", key: "axl_url", fallback: Optional("\"https://imp1.corp.example:8443/axl/\""),
         doc: "Address of AXL where it is not https://PUBLISHER:8443/axl/." },
+    Setting { table: "imp", key: "address_scheme", fallback: Default("\"userid\""),
+        doc: "What IM addresses are made of where the publisher does not tell them: \"userid\" (the login name in the first of domains) or \"directory-uri\"." },
     Setting { table: "imp", key: "axl_user", fallback: Optional("\"axl-reader\""),
         doc: "User with the role Standard AXL API Access; not needed with [directory] users." },
     Setting { table: "imp", key: "axl_password_file", fallback: Optional("\"axl.password\""),

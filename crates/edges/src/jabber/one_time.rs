@@ -177,57 +177,16 @@ fn read(body: &[u8]) -> Option<Element> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::future::Future;
-    use std::io;
-    use std::pin::Pin;
     use std::sync::Mutex;
 
-    use http_body_util::{BodyExt as _, Full};
-    use hyper::body::Incoming;
-    use hyper::service::service_fn;
-    use hyper_util::rt::TokioIo;
-    use webex_api::client::HttpConfig;
-
     use super::*;
-    use crate::seam::{BoxIo, Dial, Generator};
-    use crate::webex::http_client;
+    use crate::soap::far;
 
     /// A login service that answers what it is told to, in turn, and remembers what it was asked.
     #[derive(Clone, Default)]
     struct Service {
         answers: Arc<Mutex<Vec<(u16, &'static str)>>>,
         asked: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Dial for Service {
-        fn dial<'a>(
-            &'a self,
-            _: &'a str,
-            _: u16,
-        ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
-            let (near, far) = tokio::io::duplex(1 << 16);
-            let service = self.clone();
-            let answer = service_fn(move |request: http::Request<Incoming>| {
-                let service = service.clone();
-                async move {
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    service.asked.lock().unwrap().push(String::from_utf8(body.to_vec()).unwrap());
-                    let (status, inside) = service.answers.lock().unwrap().remove(0);
-                    let text = format!(
-                        "<s:Envelope xmlns:s='{SOAP}'><s:Body><e:x-resp xmlns:e='{EPAS}'>{inside}</e:x-resp></s:Body></s:Envelope>"
-                    );
-                    let answer = http::Response::builder().status(status).body(Full::new(Bytes::from(text)));
-                    Ok::<_, Infallible>(answer.unwrap())
-                }
-            });
-            tokio::spawn(async move {
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(far), answer)
-                    .await;
-            });
-            Box::pin(async { Ok(Box::new(near) as BoxIo) })
-        }
     }
 
     const SUCCESS: [&str; 3] = [
@@ -238,16 +197,15 @@ mod tests {
     const FAILURE: &str = "<e:failure/>";
 
     fn passwords(service: &Service) -> OneTime {
-        let tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-        let http = HttpConfig::new(Arc::new(tls));
-        let http = http_client(http, Arc::new(service.clone()), &Generator::seeded(1)).unwrap();
+        let told = service.clone();
+        let far = far::Service::new(move |asked| {
+            told.asked.lock().unwrap().push(asked.to_owned());
+            let (status, inside) = told.answers.lock().unwrap().remove(0);
+            let response = format!("<e:x-resp xmlns:e='{EPAS}'>{inside}</e:x-resp>");
+            (status, format!("<s:Envelope xmlns:s='{SOAP}'><s:Body>{response}</s:Body></s:Envelope>"))
+        });
         let address = "http://imp.lab.example/EPASSoap/service/v80".parse().unwrap();
-        OneTime::new(address, "service".into(), "its password".into(), http)
+        OneTime::new(address, "service".into(), "its password".into(), far.client())
     }
 
     /// Asks for Bob's password; what comes of it, and what the service was asked meanwhile.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use router::directory::Directory;
 use router::ids::JabberId;
 use router::inbound::{Facts, Inbound, PersonFacts};
+use tokio::time::Instant;
 use webex_api::auth::AccessToken;
 use webex_api::client::BoxFuture;
 use webex_api::people::{List, Lookup, Person};
@@ -34,6 +35,11 @@ pub struct Account {
 pub trait Jids: fmt::Debug + Send + Sync {
     /// Accounts by mail address in lower case.
     fn read(&self) -> BoxFuture<'_, Result<BTreeMap<String, Account>, JidsError>>;
+
+    /// Waits until something may have changed since the last reading; for ever where nobody tells.
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Which people are whose: the users of another group are known, and served by the connectors of that group (CAP-23).
@@ -115,12 +121,15 @@ const MOST_PAGES: usize = 2_000;
 const BY_ID: usize = 85;
 /// Addresses in one question.
 const LOOKUPS: usize = 100;
+/// A reading for the sake of a change takes at most this share of the time.
+const SHARE: u32 = 10;
 /// After a failure.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Reads the directory again and again.
 pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
     loop {
+        let start = Instant::now();
         let wait = match read(&side.cloud, &side.directory(), &config).await {
             Ok(people) => {
                 tracing::debug!(people = people.len(), "directory read");
@@ -138,8 +147,20 @@ pub(super) async fn run(side: Arc<Side>, config: PeopleConfig) {
         tokio::select! {
             biased;
             () = side.enrolled.notified() => {}
+            () = changed(&config.source, start.elapsed() * SHARE) => {}
             () = tokio::time::sleep(side.generator.jittered(wait)) => {}
         }
+    }
+}
+
+/// Waits until something may have changed; not before so much time has passed.
+async fn changed(source: &Source, rest: Duration) {
+    match source {
+        Source::Licences { jids, .. } => {
+            tokio::time::sleep(rest).await;
+            jids.changed().await;
+        }
+        Source::Table { .. } => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! AXL as the publisher of IM and Presence answers it, on that node's own database.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -37,20 +37,27 @@ const GROUPS: &[&str] = &["id", "name", "haenabled"];
 /// Answers requests until the lab stops.
 pub(crate) async fn serve(ctx: Arc<Ctx>, listener: Listener, tls: Option<Arc<rustls::ServerConfig>>) {
     let shared = Arc::clone(&ctx);
+    let changes = Arc::new(Changes::new(&ctx));
+    let queue = Arc::downgrade(&changes);
+    ctx.people.watch(move |person| {
+        if let Some(queue) = queue.upgrade() {
+            queue.note(&person.person_id);
+        }
+    });
     let answer = move |call: Call| {
-        let ctx = Arc::clone(&shared);
+        let (ctx, changes) = (Arc::clone(&shared), Arc::clone(&changes));
         async move {
             // The login service is behind the same port.
             match call.segments()[..] {
                 ["EPASSoap", "service", "v80"] => super::epas::answer(&ctx, &call),
-                _ => answer(&ctx, &call),
+                _ => answer(&ctx, &changes, &call),
             }
         }
     };
     serve_http(ctx, listener, tls.map(tokio_rustls::TlsAcceptor::from), answer).await;
 }
 
-fn answer(ctx: &Ctx, call: &Call) -> Answer {
+fn answer(ctx: &Ctx, changes: &Changes, call: &Call) -> Answer {
     let faults = &ctx.faults;
     let credentials = format!("Basic {}", STANDARD.encode(format!("{AXL_USER}:{AXL_PASSWORD}")));
     if call.segments().iter().filter(|segment| !segment.is_empty()).ne(["axl"].iter()) {
@@ -81,6 +88,7 @@ fn answer(ctx: &Ctx, call: &Call) -> Answer {
     };
     let answered = match request.operation.as_str() {
         "executeSQLQuery" => execute(ctx, &request),
+        "listChange" if !faults.is_on("axl-no-changes") => Ok(changes.since(ctx, &request)),
         "listProcessNode" => {
             let usage = |node| if node == 0 { "Publisher" } else { "Subscriber" };
             let node = |n| thing("processNode", &[("name", &*Nodes::name(n)), ("nodeUsage", usage(n))]);
@@ -98,11 +106,16 @@ fn answer(ctx: &Ctx, call: &Call) -> Answer {
         other => Err((None, format!("Operation {other} is not implemented."))),
     };
     let mut body = match answered {
-        Ok(inside) => envelope(&format!(
-            "<ns:{0}Response xmlns:ns=\"{1}\"><return>{inside}</return></ns:{0}Response>",
-            request.operation,
-            escape(&request.namespace)
-        )),
+        Ok(inside) => {
+            let inside = match request.operation.as_str() {
+                "listChange" => inside,
+                _ => format!("<return>{inside}</return>"),
+            };
+            let (operation, namespace) = (&request.operation, escape(&request.namespace));
+            envelope(&format!(
+                "<ns:{operation}Response xmlns:ns=\"{namespace}\">{inside}</ns:{operation}Response>"
+            ))
+        }
         Err((code, message)) => return fault(code, &message, &request.operation),
     };
     if faults.hit("axl-garbage", None) {
@@ -111,6 +124,57 @@ fn answer(ctx: &Ctx, call: &Call) -> Answer {
     let cookie = format!("JSESSIONID={}; Path=/axl; HttpOnly", ctx.rng.uuid());
     let answer = Answer::bytes(StatusCode::OK, "text/xml;charset=UTF-8", Bytes::from(body));
     if call.header("cookie").is_some() { answer } else { answer.with(header::SET_COOKIE, cookie) }
+}
+
+/// The queue of changes: who has changed, in order, since it was built.
+struct Changes(Mutex<ChangeQueue>);
+
+struct ChangeQueue {
+    id: String,
+    people: Vec<String>,
+}
+
+impl Changes {
+    fn new(ctx: &Ctx) -> Self {
+        Self(Mutex::new(ChangeQueue { id: ctx.rng.uuid(), people: Vec::new() }))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, ChangeQueue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, person: &str) {
+        self.queue().people.push(person.to_owned());
+    }
+
+    /// What is new since the change that a request names; nothing where it names none, or one of another queue.
+    fn since(&self, ctx: &Ctx, request: &Request) -> String {
+        let mut queue = self.queue();
+        if ctx.faults.hit("axl-queue-rebuilt", None) {
+            *queue = ChangeQueue { id: ctx.rng.uuid(), people: Vec::new() };
+        }
+        let asked = request.element.children().find(|child| child.name() == "startChangeId");
+        let known = queue.people.len();
+        let first = asked
+            .filter(|start| start.attr("queueId") == Some(&queue.id))
+            .and_then(|start| start.text().trim().parse::<usize>().ok())
+            .map_or(known, |next| next.saturating_sub(1).min(known));
+        let changes: String = (first + 1..)
+            .zip(&queue.people[first..])
+            .map(|(id, person)| {
+                format!(
+                    "<change uuid=\"{{{person}}}\" type=\"User\"><id>{id}</id><action>u</action><serviceType/>\
+                     <doGet>true</doGet></change>"
+                )
+            })
+            .collect();
+        format!(
+            "<queueInfo><firstChangeId>0</firstChangeId><lastChangeId>{known}</lastChangeId>\
+             <nextStartChangeId>{}</nextStartChangeId><queueId>{}</queueId></queueInfo><changes>{changes}</changes>",
+            known + 1,
+            queue.id
+        )
+    }
 }
 
 struct Request {

@@ -122,5 +122,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     kind("axl-fault", "Answers a request to AXL with a fault that has no code."),
     kind("axl-garbage", "Answers a request to AXL with half an answer."),
+    kind("axl-queue-rebuilt", "The queue of changes is built anew: another id, and nothing in it."),
+    kind("axl-no-changes", "While on, AXL does not know the question for changes."),
     kind("axl-intercluster", "While on, there is also a user who is homed in another cluster."),
 ];
