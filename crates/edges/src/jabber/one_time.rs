@@ -73,8 +73,9 @@ impl OneTime {
     pub(super) async fn password(&self, jid: &BareJid) -> Result<Secret, NoPassword> {
         let (key, is_new) = self.application_key(None).await?;
         match self.password_under(&key, jid).await {
-            // The session may have ended; one that was opened just now has not.
-            Err(NoPassword::Refused(_)) if !is_new => {
+            // The session may have ended; one that was opened just now has not. Which of the two ways a service says
+            // that in is not known.
+            Err(NoPassword::Refused(_) | NoPassword::Answer(_)) if !is_new => {
                 let (key, _) = self.application_key(Some(&key)).await?;
                 self.password_under(&key, jid).await
             }
@@ -142,7 +143,9 @@ impl OneTime {
                 let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
                 text.map(Secret::new).ok_or(NoPassword::Answer(status))
             }
-            // `<failure/>`, or a SOAP fault.
+            // A fault that is the service's own (SOAP 1.2 part 2 §7.5.2.2) says nothing of whom was asked about.
+            None if status >= 500 => Err(NoPassword::Answer(status)),
+            // `<failure/>`, or a fault that is ours.
             None => Err(NoPassword::Refused(whom.to_owned())),
         }
     }
@@ -195,6 +198,7 @@ mod tests {
         "<success><password>once</password></success>",
     ];
     const FAILURE: &str = "<e:failure/>";
+    const FAULT: &str = "<s:Code><s:Value>s:Receiver</s:Value></s:Code>";
 
     fn passwords(service: &Service) -> OneTime {
         let told = service.clone();
@@ -239,6 +243,8 @@ mod tests {
         // It is over: it is opened again, once.
         let (got, _) = ask(&passwords, &service, &[(200, FAILURE), opened, of_user, password]).await;
         assert_eq!(got, "once");
+        let (got, _) = ask(&passwords, &service, &[(500, FAULT), opened, of_user, password]).await;
+        assert_eq!(got, "once", "whatever it says of a session that is over");
         let (got, _) = ask(&passwords, &service, &[(200, FAILURE), opened, (200, FAILURE)]).await;
         assert_eq!(got, "the login service refuses bob@lab.example");
         let shown = format!("{passwords:?}");
@@ -250,6 +256,9 @@ mod tests {
         for (answer, expected) in [
             ((401, ""), "the login service refuses service"),
             ((200, FAILURE), "the login service refuses service"),
+            ((400, FAULT), "the login service refuses service"),
+            ((500, FAULT), "the login service gives no sensible answer (HTTP 500)"),
+            ((503, FAILURE), "the login service gives no sensible answer (HTTP 503)"),
             ((200, "<success/>"), "the login service gives no sensible answer (HTTP 200)"),
             (
                 (200, "<success><session-key> </session-key></success>"),
