@@ -22,4 +22,4 @@ pub mod xml;
 pub use jid::{BareJid, FullJid, Jid};
 pub use minidom::Element;
 pub use secret::{Entropy, NoRandomness, Secret};
-pub use {jid, minidom, xmpp_parsers};
+pub use {jid, minidom};

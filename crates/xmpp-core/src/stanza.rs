@@ -1,73 +1,11 @@
-//! Stanzas: typed, answered, and matched to the questions that they answer.
+//! Stanzas: answered, and matched to the questions that they answer.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use minidom::Element;
-use xmpp_parsers::iq::Iq;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::presence::Presence;
 
 use crate::xml::Compose as _;
 use crate::{FullJid, ns};
-
-/// A stanza as `xmpp_parsers` has it. Its `Debug` shows no content.
-#[derive(Clone, PartialEq)]
-pub enum Stanza {
-    /// `<message/>`
-    Message(Box<Message>),
-    /// `<presence/>`
-    Presence(Box<Presence>),
-    /// `<iq/>`
-    Iq(Box<Iq>),
-}
-
-impl fmt::Debug for Stanza {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Message(_) => "Message",
-            Self::Presence(_) => "Presence",
-            Self::Iq(_) => "Iq",
-        })
-    }
-}
-
-/// The element is no stanza, or one that breaks its schema.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not a valid stanza: {0}")]
-pub struct StanzaError(String);
-
-impl TryFrom<Element> for Stanza {
-    type Error = StanzaError;
-
-    fn try_from(element: Element) -> Result<Self, Self::Error> {
-        if !element.has_ns(ns::CLIENT) {
-            return Err(StanzaError("not in jabber:client".to_owned()));
-        }
-        // The library's own text may quote the stanza, so only the name goes on.
-        let invalid = |name: &str| StanzaError(format!("<{name}> breaks its schema"));
-        match element.name() {
-            "message" => {
-                Message::try_from(element).map(|m| Self::Message(Box::new(m))).map_err(|_| invalid("message"))
-            }
-            "presence" => Presence::try_from(element)
-                .map(|p| Self::Presence(Box::new(p)))
-                .map_err(|_| invalid("presence")),
-            "iq" => Iq::try_from(element).map(|iq| Self::Iq(Box::new(iq))).map_err(|_| invalid("iq")),
-            name => Err(StanzaError(format!("<{name}> is none"))),
-        }
-    }
-}
-
-impl From<Stanza> for Element {
-    fn from(stanza: Stanza) -> Self {
-        match stanza {
-            Stanza::Message(message) => (*message).into(),
-            Stanza::Presence(presence) => (*presence).into(),
-            Stanza::Iq(iq) => (*iq).into(),
-        }
-    }
-}
 
 /// What the receiver of a stanza error is to make of it (RFC 6120 §8.3.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -263,19 +201,5 @@ mod tests {
         ] {
             assert_eq!(error(&silent, ErrorType::Cancel, "service-unavailable"), None);
         }
-    }
-
-    #[test]
-    fn stanzas_are_typed_and_their_errors_quote_nothing() {
-        let message = Element::bare("message", ns::CLIENT)
-            .with_attr("type", "chat")
-            .with_child(Element::bare("body", ns::CLIENT).with_text("hi"));
-        assert!(matches!(Stanza::try_from(message), Ok(Stanza::Message(_))));
-        let broken = Element::bare("message", ns::CLIENT).with_attr("type", "canary");
-        assert_eq!(
-            Stanza::try_from(broken).unwrap_err().to_string(),
-            "not a valid stanza: <message> breaks its schema"
-        );
-        assert!(Stanza::try_from(Element::bare("route", ns::ROUTE)).is_err());
     }
 }

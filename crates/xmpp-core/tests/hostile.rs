@@ -16,7 +16,7 @@ use xmpp_core::sasl::{Credentials, Mechanism};
 use xmpp_core::session::{Event, Session};
 use xmpp_core::session_control::{self, Control};
 use xmpp_core::sm::{Resumable, ResumeRefused, ResumeRegistry, ResumeState};
-use xmpp_core::stanza::{self, Stanza};
+use xmpp_core::stanza;
 use xmpp_core::xml::{Limits, Reader};
 use xmpp_core::{BareJid, Element, Entropy, Jid, Secret, ns};
 
@@ -191,7 +191,6 @@ fn look_at(session: &mut Session, random: &mut Random) {
         }
         let _ = stanza::error(&element, stanza::ErrorType::Cancel, "service-unavailable");
         let _ = session_control::parse_request(&element);
-        let _ = Stanza::try_from(element.clone());
         let _ = carbons::unwrap(element.clone(), &"alice@lab.example".parse().unwrap());
         let _ = control.handle(element.clone());
         session.send(&element);

@@ -6,7 +6,7 @@ use ring::digest;
 use router::envelope::{Body, Envelope, Form, JabberOrigin, Kind, Marked, Origin, Typing, TypingOrigin};
 use router::ids::{JabberId, PersonId, StanzaId, Time, Upstream};
 use router::inbound::Inbound;
-use xmpp_core::xmpp_parsers::date::DateTime;
+use webex_api::Timestamp;
 use xmpp_core::{Element, FullJid, Jid, ns};
 
 use super::ns as more;
@@ -277,8 +277,8 @@ fn stamp_of<'a>(holders: impl Iterator<Item = &'a Element>) -> Option<Time> {
     holders
         .flat_map(Element::children)
         .filter(|child| child.is("delay", ns::DELAY))
-        .filter_map(|delay| delay.attr("stamp")?.parse::<DateTime>().ok())
-        .map(|stamp| Time(stamp.0.timestamp_millis()))
+        .filter_map(|delay| delay.attr("stamp")?.parse::<Timestamp>().ok())
+        .map(|stamp| Time(stamp.0))
         .min()
 }
 

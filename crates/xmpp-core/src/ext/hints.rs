@@ -1,4 +1,4 @@
-//! Message processing hints (XEP-0334), which `xmpp_parsers` lacks.
+//! Message processing hints (XEP-0334).
 
 use minidom::Element;
 
