@@ -256,7 +256,16 @@ impl Connector {
     /// The program cannot be started.
     #[must_use]
     pub fn start_as(program: &Path, lab: &Lab, env: &[(&str, &str)]) -> Self {
-        Self::spawn(program, lab, Path::new(lab.endpoint("connector_config")), env)
+        Self::spawn(program, lab, Path::new(lab.endpoint("connector_config")), &[], env)
+    }
+
+    /// The same with these further arguments of `run`.
+    ///
+    /// # Panics
+    /// The program cannot be started.
+    #[must_use]
+    pub fn start_asked(lab: &Lab, args: &[&str]) -> Self {
+        Self::spawn(connector_binary(), lab, Path::new(lab.endpoint("connector_config")), args, &[])
     }
 
     /// Another connector in the same lab, with settings of its own.
@@ -265,15 +274,16 @@ impl Connector {
     /// The program cannot be started.
     #[must_use]
     pub fn start_with(lab: &Lab, settings: &Path) -> Self {
-        Self::spawn(connector_binary(), lab, settings, &[])
+        Self::spawn(connector_binary(), lab, settings, &[], &[])
     }
 
-    fn spawn(program: &Path, lab: &Lab, settings: &Path, env: &[(&str, &str)]) -> Self {
+    fn spawn(program: &Path, lab: &Lab, settings: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(lab.folder().join("connector.log"));
         let log = log.expect("the test's folder can be written");
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(settings)
+            .args(args)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use connector_edges::hub::{Ended, HubHandle, Keeping};
 use connector_edges::probe::causes;
+use router::ids::Time;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Config, LinkTls, Mistake};
@@ -14,7 +15,7 @@ use crate::{admin, telemetry, users};
 ///
 /// # Errors
 /// What is wrong, and what to do.
-pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
+pub(crate) async fn run(path: &Path, sign_out: bool, since: Option<Time>) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| report(path, &mistakes))?;
     telemetry::start(&config.log)?;
     for imp in config.imp.iter().filter(|imp| imp.tls == LinkTls::Off) {
@@ -22,7 +23,7 @@ pub(crate) async fn run(path: &Path, sign_out: bool) -> Result<(), String> {
     }
     // Whoever asks while it starts is heard when it has started.
     let stop = stop_signal();
-    let connector = Connector::start(config).await?;
+    let connector = Connector::start(config, since).await?;
     tracing::info!(status = %connector.status, "the connector runs");
     connector.until(stop, sign_out).await
 }
@@ -68,14 +69,15 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Starts it; nothing has been said to anybody when this fails.
+    /// Starts it; whoever begins with it is read in Webex from `since` on, or from now on. Nothing has been said to
+    /// anybody when this fails.
     ///
     /// # Errors
     /// What is wrong, and what to do.
-    pub(crate) async fn start(config: Config) -> Result<Self, String> {
+    pub(crate) async fn start(config: Config, since: Option<Time>) -> Result<Self, String> {
         let listener = admin::listen(config.status).await?;
         let status = listener.local_addr().map_err(|e| e.to_string())?;
-        let parts = Parts::new(&config, Ground::real())?;
+        let parts = Parts { since, ..Parts::new(&config, Ground::real())? };
         let store = wiring::open_store(&config)?;
         let figures = store.figures();
         let wired = parts.join(&config, Box::new(store), Keeping::Thread)?;

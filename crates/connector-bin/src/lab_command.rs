@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
 async fn start_connector(lab: &mut Lab) -> Result<Connector, String> {
     let path = lab.endpoints().connector_config.clone();
     let config = config::load(&path).map_err(|mistakes| app::report(&path, &mistakes))?;
-    let connector = Connector::start(config).await?;
+    let connector = Connector::start(config, None).await?;
     lab.connector(std::process::id());
     let ready = async {
         loop {

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod lab_command;
 mod plan;
+mod restore;
 #[cfg(test)]
 mod simulation;
 mod telemetry;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use connector_edges::webex_api::Timestamp;
+use router::ids::Time;
 
 /// Messages are many small pieces that one thread makes and another drops, which glibc's allocator is slow at:
 /// benches/README.md has the figures.
@@ -41,7 +44,14 @@ enum Command {
         /// them to be resumed by the next start.
         #[arg(long)]
         sign_out: bool,
+        /// From when people's Webex conversations are read who begin with this run, as 2026-01-31T08:00:00Z: everybody,
+        /// in a new store or one that was put back, and else whoever is enabled meanwhile. Without it from now on; at
+        /// most 72 hours back.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<Time>,
     },
+    /// Make a store that was put back from a backup fit to be run: what it says of both sides is not true any more.
+    Restore(Settings),
     /// Find every mistake in the settings file, then try each connection; nothing is written.
     Check(Settings),
     /// Say what the product's limits make of a deployment: how many connectors it needs, what is too much, and who
@@ -70,7 +80,10 @@ fn main() -> ExitCode {
         Err(e) => return fail(&format!("cannot start: {e}")),
     };
     let done = match cli.command {
-        Command::Run { settings, sign_out } => runtime.block_on(app::run(&settings.config, sign_out)),
+        Command::Run { settings, sign_out, since } => {
+            runtime.block_on(app::run(&settings.config, sign_out, since))
+        }
+        Command::Restore(settings) => restore::run(&settings.config),
         Command::Check(settings) => runtime.block_on(check::run(&settings.config)),
         Command::Plan(args) => runtime.block_on(plan::run(args)),
         Command::Users(command) => runtime.block_on(users::run(command)),
@@ -84,6 +97,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => fail(&message),
     }
+}
+
+/// A time of the past, as it is given to a command.
+fn moment(text: &str) -> Result<Time, String> {
+    let moment: Timestamp =
+        text.parse().map_err(|_| "expected a time such as 2026-01-31T08:00:00Z".to_owned())?;
+    let moment = Time(moment.millis());
+    if moment > wiring::now() { Err("it is in the future".into()) } else { Ok(moment) }
 }
 
 fn fail(message: &str) -> ExitCode {

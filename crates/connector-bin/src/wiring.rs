@@ -66,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// All its waits.
     pub(crate) times: Times,
+    /// From when people are read in Webex who begin in this run (rules 12 and 17); `None`: from now on.
+    pub(crate) since: Option<Time>,
     pub(crate) ground: Ground,
 }
 
@@ -101,7 +103,7 @@ impl Parts {
         };
         let cloud = Cloud::new(cloud_config, Arc::clone(&ground.dial), ground.clock, &ground.generator)
             .map_err(|e| format!("cloud: {e}"))?;
-        Ok(Self { cloud, tls, times, ground })
+        Ok(Self { cloud, tls, times, since: None, ground })
     }
 
     /// Where the directory is read.
@@ -240,14 +242,14 @@ impl Parts {
         let people = self.people(config)?;
         let publishers = Arc::new(self.publishers(config)?);
         let jabber_config = self.jabber_config(config)?;
-        let Self { cloud, times, ground: Ground { dial, clock, generator, watch }, .. } = self;
+        let Self { cloud, times, since, ground: Ground { dial, clock, generator, watch }, .. } = self;
         let settings = Settings {
             router: router::Config {
                 tagger: tagger(config),
                 times,
                 capacity: config.limits.deliveries as usize,
                 deliver_to_pending: config.webex.deliver_to_pending,
-                since: None,
+                since,
                 bot: config.webex.bot_token.is_some(),
                 notices: config.webex.notices,
                 rate: Some((

@@ -175,15 +175,12 @@ impl Hub {
         clock: Clock,
     ) -> Result<Opened, HubError> {
         let loaded = storage.load(clock.now())?;
-        let found = Found {
-            run: loaded.run,
-            kept: loaded.kept.clone(),
-            streams: loaded.streams.clone(),
-            cursors: loaded.cursors.clone(),
-        };
+        let (run, kept, streams) = (loaded.run, loaded.kept.clone(), loaded.streams.clone());
         let known = loaded.directory.is_some();
         let room = storage.room();
         let router = Router::new(settings.router.clone(), loaded, clock.now())?;
+        let cursors = router.cursors().map(|(person, time)| (person.clone(), time)).collect();
+        let found = Found { run, kept, streams, cursors };
         let (from_links, links) = mpsc::channel(settings.intake.max(1));
         let (from_sockets, sockets) = mpsc::channel(settings.intake.max(1));
         let (to_answers, answers) = mpsc::unbounded_channel();

@@ -278,7 +278,7 @@ impl Router {
         }
     }
 
-    fn move_cursor(&mut self, person: &PersonId, cursor: Time) {
+    pub(crate) fn move_cursor(&mut self, person: &PersonId, cursor: Time) {
         let since = self.directory.by_person(person).and_then(|p| p.enabled_since);
         let cursor = Some(cursor).max(since).max(self.cursors.get(person).copied());
         if let Some(cursor) = cursor

@@ -21,6 +21,7 @@ mod people;
 mod presence;
 mod probe;
 mod rate;
+mod restored;
 mod revise;
 pub mod tag;
 mod timers;
@@ -30,3 +31,4 @@ mod typing;
 
 pub use intake::jabber_source;
 pub use machine::{Config, Router, RouterError};
+pub use restored::restored;

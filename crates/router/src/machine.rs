@@ -216,6 +216,16 @@ impl Router {
         self.pump(now);
     }
 
+    /// How far each person's Webex side has been read.
+    pub fn cursors(&self) -> impl Iterator<Item = (&PersonId, Time)> {
+        self.cursors.iter().map(|(person, time)| (person, *time))
+    }
+
+    /// From when somebody is read who begins at `now` (rules 12 and 17).
+    pub(crate) fn since(&self, now: Time) -> Time {
+        self.config.since.map_or(now, |since| since.min(now))
+    }
+
     /// Who is whom, as of now.
     #[must_use]
     pub fn directory(&self) -> Arc<Directory> {
@@ -331,6 +341,11 @@ impl Router {
         for person in served {
             let stored = presence.get(&person).map(AsRef::as_ref);
             self.serve(&person, stored, now);
+            if !self.cursors.contains_key(&person) {
+                // The store was put back (rule 12).
+                self.move_cursor(&person, self.since(now));
+                self.outgoing.urgent = true;
+            }
         }
         // What the bot says is nobody's activity.
         let as_somebody = |live: &&Live| live.maybe != MaybeSent::No && !live.entry.kind.is_told();

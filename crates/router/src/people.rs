@@ -14,8 +14,7 @@ use crate::typing::Lease;
 impl Router {
     /// Takes what was read about people (rules 16 and 17).
     pub(crate) fn facts(&mut self, facts: &Facts, now: Time) {
-        let since = self.config.since.map_or(now, |since| since.min(now));
-        let next = self.directory.with(facts, now, since);
+        let next = self.directory.with(facts, now, self.since(now));
         if next == *self.directory {
             return;
         }

@@ -289,7 +289,10 @@ impl Storage for Store {
         if batches.iter().all(|batch| batch.inputs.is_empty() && batch.changes.is_empty()) {
             return Ok(vec![Vec::new(); batches.len()]);
         }
-        #[expect(clippy::disallowed_methods, reason = "how long a commit takes is a figure, and decides nothing")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long a commit takes is a figure, and decides nothing"
+        )]
         let began = Instant::now();
         let novelties = self.write_all(batches, now).map_err(|failure| self.fail(failure))?;
         let inputs = batches.iter().map(|batch| batch.inputs.len()).sum();

@@ -28,6 +28,12 @@ const STREAM: &str = "jabber/stream/";
 const SESSION: &str = "jabber/session/";
 const ARCHIVE: &str = "jabber/archive/";
 
+/// Whether this edge keeps the value of this name: each speaks of a stream, or of how far something was read.
+#[must_use]
+pub fn keeps(key: &str) -> bool {
+    [STREAM, SESSION, ARCHIVE].iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// The name of the value of one stream; `whose` is a component's name or a person.
 pub(super) fn stream_key(whose: &str) -> Box<str> {
     format!("{STREAM}{whose}").into()

@@ -47,7 +47,7 @@ use tokio::time::Instant;
 use xmpp_core::{BareJid, FullJid};
 
 pub use config::{Access, Cluster, Config, Encryption, Framing};
-pub use kept::Kept;
+pub use kept::{Kept, keeps};
 pub use nodes::{NodeStanding, Standing};
 pub use one_time::OneTime;
 pub use opener::{Cleartext, OpenError, Opener, Opening};

@@ -113,6 +113,12 @@ impl Rig {
         self.drain();
     }
 
+    /// The same with other settings.
+    pub(crate) fn restart_with(&mut self, config: Config) {
+        self.config = config;
+        self.restart();
+    }
+
     pub(crate) fn handle(&mut self, inbound: Inbound) {
         self.router.handle(inbound, self.now);
         self.drain();
