@@ -11,7 +11,15 @@ use serde_json::Value;
 /// # Errors
 /// The address, and why there was no answer with a 2xx status.
 pub fn get(url: &str) -> Result<String, String> {
-    exchange("GET", url, "")
+    exchange("GET", url, "", "")
+}
+
+/// The same with this access token.
+///
+/// # Errors
+/// The address, and why there was no answer with a 2xx status.
+pub fn get_as(url: &str, token: &str) -> Result<String, String> {
+    exchange("GET", url, &format!("authorization: Bearer {token}\r\n"), "")
 }
 
 /// The JSON answer to a POST of this JSON; null where the answer is empty.
@@ -19,14 +27,14 @@ pub fn get(url: &str) -> Result<String, String> {
 /// # Errors
 /// The address, and why there was no answer with a 2xx status, or no JSON in it.
 pub fn post(url: &str, body: &Value) -> Result<Value, String> {
-    let answer = exchange("POST", url, &body.to_string())?;
+    let answer = exchange("POST", url, "", &body.to_string())?;
     if answer.trim().is_empty() {
         return Ok(Value::Null);
     }
     serde_json::from_str(&answer).map_err(|e| format!("{url}: {e}"))
 }
 
-fn exchange(method: &str, url: &str, body: &str) -> Result<String, String> {
+fn exchange(method: &str, url: &str, headers: &str, body: &str) -> Result<String, String> {
     let about = |e: &dyn std::fmt::Display| format!("{method} {url}: {e}");
     let rest = url.strip_prefix("http://").ok_or_else(|| about(&"only plain http on loopback"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -34,7 +42,7 @@ fn exchange(method: &str, url: &str, body: &str) -> Result<String, String> {
     let mut tcp = TcpStream::connect(host).map_err(|e| about(&e))?;
     tcp.set_read_timeout(Some(Duration::from_secs(60))).map_err(|e| about(&e))?;
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     );
     tcp.write_all(request.as_bytes()).map_err(|e| about(&e))?;

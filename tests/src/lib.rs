@@ -11,7 +11,7 @@ pub mod servers;
 mod traffic;
 mod world;
 
-pub use http::{get, post};
+pub use http::{get, get_as, post};
 pub use process::{Connector, Lab, Scratch, connector_binary, crashing_binary};
 pub use python::python;
 pub use traffic::{

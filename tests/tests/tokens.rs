@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Connector, Lab, Scratch, connector_binary, get, wait_until};
+use tests::{Connector, Lab, Scratch, connector_binary, get, get_as, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const ALICE: &str = "a.liddell@corp.example";
@@ -25,9 +25,7 @@ fn running(lab: &Lab) -> Connector {
 
 /// The list of those who enrolled elsewhere, without those of this name.
 fn unlist(lab: &Lab, names: &[&str]) {
-    let users = lab.endpoints["users"].as_array().unwrap();
-    let id = |name: &&str| users.iter().find(|user| user["name"] == **name).unwrap()["person_id"].as_str();
-    let gone: Vec<&str> = names.iter().filter_map(id).collect();
+    let gone: Vec<&str> = names.iter().filter_map(|name| user(lab, name)["person_id"].as_str()).collect();
     let file = Path::new(lab.endpoint("connector_config")).with_file_name("tokens.csv");
     let text = fs::read_to_string(&file).unwrap();
     let left = text.lines().filter(|line| !gone.iter().any(|id| line.starts_with(id)));
@@ -60,6 +58,24 @@ fn enroll(lab: &Lab, address: &str, typed_by: &str) -> (bool, String) {
     let out = child.wait_with_output().unwrap();
     said.push_str(&String::from_utf8_lossy(&out.stderr));
     (out.status.success(), said)
+}
+
+fn user<'a>(lab: &'a Lab, name: &str) -> &'a Value {
+    lab.endpoints["users"].as_array().unwrap().iter().find(|user| user["name"] == name).unwrap()
+}
+
+/// This person's own access token.
+fn token(lab: &Lab, name: &str) -> String {
+    user(lab, name)["access_token"].as_str().unwrap().to_owned()
+}
+
+/// How many devices of ours this person has.
+fn devices(lab: &Lab, name: &str) -> usize {
+    let url = format!("{}/wdm/api/v1/devices", lab.endpoint("cloud"));
+    let answer = get_as(&url, &token(lab, name)).unwrap();
+    let listed: Value = serde_json::from_str(&answer).unwrap();
+    let ours = |device: &&Value| device["name"] == "Hybrid Message connector";
+    listed["devices"].as_array().unwrap().iter().filter(ours).count()
 }
 
 fn status(lab: &Lab) -> Value {
@@ -97,13 +113,22 @@ fn a_person_enrols_beside_a_running_connector_and_the_token_survives_restarts() 
     assert_eq!(status(&lab)["tokens"]["refused"], json!([]));
     assert_eq!(connector.terminate(SOON), Some(0));
 
-    // Also while no connector runs, and a letter waits for the next one.
+    // Also while no connector runs, and a letter waits for the next one. Our device goes with it.
+    assert_eq!(devices(&lab, "alice"), 1);
     let listed = String::from_utf8_lossy(&users(&lab, &["list"]).stdout).into_owned();
     assert!(listed.contains(ALICE), "{listed}");
     let removed = String::from_utf8_lossy(&users(&lab, &["remove", ALICE]).stdout).into_owned();
     assert!(removed.contains("reads it when it starts"), "{removed}");
     let _connector = running(&lab);
     assert!(wait_until(SOON, || status(&lab)["tokens"]["enrolled"] == 3));
+    assert!(wait_until(SOON, || devices(&lab, "alice") == 0));
+
+    // And while it runs.
+    assert_eq!(devices(&lab, "bob"), 1);
+    let out = users(&lab, &["remove", user(&lab, "bob")["person_id"].as_str().unwrap()]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(wait_until(SOON, || devices(&lab, "bob") == 0));
+    assert_eq!(status(&lab)["tokens"]["enrolled"], 2);
 }
 
 #[test]
@@ -158,6 +183,36 @@ fn a_bot_relays_and_answers_return_to_the_right_person() {
     reply("carol again", "to carol again");
     assert!(wait_until(SOON, || lab.heard("carol/jabber", "bob") == ["to carol", "to carol again"]));
     assert_eq!(lab.heard("dave/jabber", "bob"), ["to dave"]);
+}
+
+#[test]
+fn who_enrols_moves_from_the_bots_space_to_the_conversation_of_the_two_and_nothing_comes_twice() {
+    let scratch = Scratch::new("moves");
+    let lab = stand_ins(&scratch, "user");
+    unlist(&lab, &["alice"]);
+    let _connector = running(&lab);
+    let times = |text: &str| {
+        let seen = lab.seen("bob/webex");
+        seen.iter().filter(|row| row["text"].as_str().is_some_and(|seen| seen.contains(text))).count()
+    };
+    // Neither the making of the space is answered nor the first text in it, though both are done.
+    lab.control("/fault", &json!({"name": "create-lost-answer", "on": true, "count": 1}));
+    lab.control("/fault", &json!({"name": "post-lost-answer", "on": true, "count": 1}));
+    lab.say("alice/jabber", "bob", "by the bot");
+    assert!(wait_until(SOON, || times("by the bot") == 1));
+    let (done, said) = enroll(&lab, ALICE, "alice");
+    assert!(done, "{said}");
+    lab.say("alice/jabber", "bob", "as herself");
+    assert!(wait_until(SOON, || lab.heard("bob/webex", "alice") == ["as herself"]));
+    assert!(lab.wait_idle(SOON));
+    assert_eq!(times("by the bot"), 1);
+    let url = format!("{}/conversation/api/v1/conversations", lab.endpoint("cloud"));
+    let listed: Value = serde_json::from_str(&get_as(&url, &token(&lab, "bob")).unwrap()).unwrap();
+    let with = |tag: &str| {
+        let items = listed["items"].as_array().unwrap().iter();
+        items.filter(|item| item["tags"].as_array().unwrap().contains(&tag.into())).count()
+    };
+    assert_eq!((with("LOCKED"), with("ONE_ON_ONE")), (1, 1), "one space of the bot's: {listed}");
 }
 
 #[test]

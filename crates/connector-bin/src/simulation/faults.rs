@@ -14,6 +14,7 @@ const ONCE: &[&str] = &[
     "create-500",
     "create-conflict",
     "create-cut",
+    "create-lost-answer",
     "create-stall",
     "device-500",
     "device-cut",

@@ -74,10 +74,9 @@ impl Pair {
 
 fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
     let wedged = |reason: &str| Outcome::Wedged(reason.into());
-    let bot = || locked(&side.bot).clone().filter(|bot| side.is_attached(bot));
     if let Lane::Told(person, _) = &entry.lane {
         let cause = Cause::Host("the service bot".into());
-        let bot = bot().ok_or(Outcome::Later { cause, after: None })?;
+        let bot = bot(side).ok_or(Outcome::Later { cause, after: None })?;
         let (sender, via, recipient) = (bot.clone(), bot.clone(), person.clone());
         return Ok(Pair { sender, recipient, via, actor: bot, relayed: None });
     }
@@ -88,8 +87,7 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
         if !side.relays_texts {
             return Err(wedged("there is no token for the sender, and no bot"));
         }
-        let later = || Outcome::Later { cause: Cause::Token(sender.id.clone()), after: None };
-        let bot = bot().ok_or_else(later)?;
+        let bot = bot(side).ok_or_else(|| no_token(&sender.id))?;
         let (via, relayed) = (bot.clone(), Some(Arc::clone(&sender)));
         let (sender, recipient) = (sender.id.clone(), recipient.id.clone());
         return Ok(Pair { sender, recipient, via, actor: bot, relayed });
@@ -103,6 +101,16 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
     let via = via.ok_or_else(|| wedged("neither of the two is served"))?.id.clone();
     let (sender, recipient) = (sender.id.clone(), recipient.id.clone());
     Ok(Pair { actor: sender.clone(), sender, recipient, via, relayed: None })
+}
+
+/// The bot, once it has a socket.
+fn bot(side: &Side) -> Option<PersonId> {
+    locked(&side.bot).clone().filter(|bot| side.is_attached(bot))
+}
+
+/// Nobody can act for this sender just now.
+fn no_token(sender: &PersonId) -> Outcome {
+    Outcome::Later { cause: Cause::Token(sender.clone()), after: None }
 }
 
 async fn say(side: &Side, delivery: &Delivery) -> Outcome {
@@ -170,35 +178,74 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
     Outcome::Later { cause: Cause::Kms, after: None }
 }
 
+/// Where an attempt may have gone to.
+struct Place {
+    address: ConversationId,
+    /// Who can read there.
+    asker: PersonId,
+    /// As whom it was posted.
+    actor: PersonId,
+}
+
+/// Every place that an attempt may have gone to: the conversation of the two, and the relay space, since an attempt may be
+/// older than the sender's token, or than its end.
+async fn places(side: &Side, entry: &Entry, pair: &Pair) -> Result<Vec<Place>, Outcome> {
+    let mut places = Vec::new();
+    let relay = side.relays.address(&pair.sender, &pair.recipient).filter(|_| side.relays_texts);
+    if let Some(address) = relay {
+        let bot = bot(side).ok_or_else(|| no_token(&pair.sender))?;
+        places.push(Place { address, asker: bot.clone(), actor: bot });
+    }
+    let asker = if pair.relayed.is_some() {
+        // Only the recipient can have read what was posted with a token that the sender had once.
+        let served = side.person(&pair.recipient).is_some_and(|person| person.served());
+        Some(&pair.recipient).filter(|recipient| served && side.cloud.covers(recipient))
+    } else {
+        Some(&pair.via)
+    };
+    let Some(asker) = asker else { return Ok(places) };
+    let find = || side.conversations.find(&side.cloud, asker, pair.other(asker));
+    // A conversation is made before anything is posted to it: that there should be none is asked twice.
+    let mut found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
+    if found.is_none() {
+        found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
+    }
+    let (asker, actor) = (asker.clone(), pair.sender.clone());
+    places.extend(found.map(|direct| Place { address: direct.id(), asker, actor }));
+    Ok(places)
+}
+
 /// Whether an attempt until `attempted` has arrived (rule 10): known by its id, by its IV, or by its tombstone.
 async fn question(side: &Side, entry: &Entry, pair: &Pair, attempted: Time) -> Result<Option<Link>, Outcome> {
-    let asker = &pair.via;
-    let address = if pair.relayed.is_some() {
-        side.relays.address(&pair.sender, &pair.recipient)
-    } else {
-        let find = || side.conversations.find(&side.cloud, asker, pair.other(asker));
-        // A conversation is made before anything is posted to it: that there should be none is asked twice.
-        let mut found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
-        if found.is_none() {
-            found = find().await.map_err(|error| not_found(side, entry, pair, error))?;
+    for place in places(side, entry, pair).await? {
+        if let Some(link) = arrived(side, entry, &place, attempted).await? {
+            return Ok(Some(link));
         }
-        found.map(|direct| direct.id())
-    };
-    let Some(address) = address else { return Ok(None) };
+    }
+    Ok(None)
+}
+
+async fn arrived(
+    side: &Side,
+    entry: &Entry,
+    place: &Place,
+    attempted: Time,
+) -> Result<Option<Link>, Outcome> {
+    let Place { address, asker, actor } = place;
     let url: Url = address.as_str().parse().map_err(|_| Outcome::Wedged("no address".into()))?;
     let committed = side.cloud.at(entry.committed);
     let since = committed.before(side.times.overlap);
     let settled = attempted.after(side.times.settle);
-    let listed = asked::listing(side, asker, (&address, &url), since, settled);
-    let listed = listed.await.map_err(|error| not_listed(&error, &address))?;
+    let listed = asked::listing(side, asker, (address, &url), since, settled);
+    let listed = listed.await.map_err(|error| not_listed(&error, address))?;
     let link = |activity: &Listed| Link::Activity(activity.name(), address.clone());
-    if let Some(activity) = listed.activities.iter().find(|activity| activity.is(entry, &pair.actor)) {
+    if let Some(activity) = listed.activities.iter().find(|activity| activity.is(entry, actor)) {
         return Ok(Some(link(activity)));
     }
     // What is known as another message was not this one, whichever run has come to know it.
     // What was published long after the last attempt was not this one either.
     let latest = side.cloud.at(settled);
-    let buried = |activity: &&Listed| activity.is_buried(&pair.actor, committed, latest);
+    let buried = |activity: &&Listed| activity.is_buried(actor, committed, latest);
     for activity in listed.activities.iter().filter(buried) {
         if !side.posts.is_other(&activity.id, entry) && !side.ledger.knows(&activity.id).await {
             side.posts.took(&activity.id, entry);

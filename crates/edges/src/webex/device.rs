@@ -3,11 +3,13 @@
 use router::ids::PersonId;
 use router::inbound::Inbound;
 use webex_api::Url;
+use webex_api::auth::AccessToken;
 use webex_api::device::{Create, Delete, Device, List, Refresh, Registration};
 use webex_api::mercury::Fate;
 
 use super::Side;
 use super::http::CloudError;
+use crate::probe::causes;
 
 /// By this name we know our own devices among the person's.
 const NAME: &str = "Hybrid Message connector";
@@ -23,9 +25,16 @@ fn registration() -> Registration {
     }
 }
 
+const KEPT: &str = "webex/device/";
+
 /// The name under which a person's device is kept.
 pub(super) fn key(person: &PersonId) -> Box<str> {
-    format!("webex/device/{person}").into()
+    format!("{KEPT}{person}").into()
+}
+
+/// Whose device is kept under this name; `None`: something else is.
+pub(super) fn owner(key: &str) -> Option<PersonId> {
+    key.strip_prefix(KEPT).map(PersonId::new)
 }
 
 /// The device that was kept under that name.
@@ -85,8 +94,19 @@ async fn register(side: &Side, person: &PersonId) -> Result<Device, CloudError> 
 
 /// Gives the person's device up, for somebody who is no longer served.
 pub(super) async fn give_up(side: &Side, person: &PersonId, device: Url) {
-    if let Err(error) = side.cloud.send_as(person, Delete(device)).await {
-        tracing::debug!(%person, %error, "device not deleted");
+    let deleted = side.cloud.send_as(person, Delete(device)).await;
+    forget(side, person, deleted);
+}
+
+/// The same with the last token of a person for whom there will be no other.
+pub(super) async fn give_up_with(side: &Side, person: &PersonId, device: Url, token: &AccessToken) {
+    let deleted = side.cloud.send(Delete(device), Some(token)).await;
+    forget(side, person, deleted);
+}
+
+fn forget(side: &Side, person: &PersonId, deleted: Result<(), CloudError>) {
+    if let Err(error) = deleted {
+        tracing::warn!(%person, error = causes(&error), "device not deleted: it stays among the person's devices");
     }
     side.cloud.set_device(person, None);
     side.hub.answer(Inbound::Keep { key: key(person), value: None, ask: 0 });

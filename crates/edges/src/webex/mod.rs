@@ -42,6 +42,7 @@ use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::timeout;
 use webex_api::Url;
 use webex_api::auth::{AccessToken, Secret};
 use webex_api::client::MercuryConfig;
@@ -263,6 +264,9 @@ impl WebexEdge {
         };
         for (key, value) in &kept.values {
             side.relays.restore(key, value);
+            if let (Some(person), Some(device)) = (device::owner(key), device::kept(value)) {
+                side.cloud.set_device(&person, Some(device.url));
+            }
         }
         let WebexConfig { presence, people, bot, .. } = config;
         Self { side: Arc::new(side), presence, people, bot, kept }
@@ -400,9 +404,6 @@ impl Edge {
             let since = since.unwrap_or_else(|| self.side.cloud.now());
             let cursor = self.cursors.get(&person).copied().unwrap_or(since).max(since);
             let device = self.kept_device(&person);
-            if let Some(device) = &device {
-                self.side.cloud.set_device(&person, Some(device.url.clone()));
-            }
             let (taken, mailbox) = mpsc::unbounded_channel();
             let side = Arc::clone(&self.side);
             let line = Line::new(side, person.clone(), device, cursor, mailbox, Purpose::Person);
@@ -430,14 +431,32 @@ impl Edge {
 pub struct Enrolling(Arc<Side>);
 
 impl Enrolling {
-    /// Takes a person's refresh token in, or with `None` takes the enrolment back. A token that was taken in before
-    /// changes nothing. True once it is on disk; false where nobody enrols, or the connector ends.
+    /// Takes a person's refresh token in, or with `None` takes the enrolment back, and the registration of our device with
+    /// it. A token that was taken in before changes nothing. True once it is on disk; false where nobody enrols, or the
+    /// connector ends.
     pub async fn bring(&self, person: &PersonId, mail: &str, token: Option<Secret>) -> bool {
-        let brought = self.0.cloud.bring_token(person, mail, token).await;
+        let side = &self.0;
+        let last = if token.is_none() { self.last_of(person).await } else { None };
+        let brought = side.cloud.bring_token(person, mail, token).await;
         if brought {
-            self.0.enrolled.notify_one();
+            if last.is_some() {
+                side.cloud.set_device(person, None);
+            }
+            side.enrolled.notify_one();
+            // Now the person's line can register nothing any more.
+            if let Some((device, token)) = last {
+                device::give_up_with(side, person, device, &token).await;
+            }
         }
         brought
+    }
+
+    /// The device of somebody who leaves, and a token to delete it with: afterwards there is none.
+    async fn last_of(&self, person: &PersonId) -> Option<(Url, AccessToken)> {
+        let side = &self.0;
+        let device = side.cloud.device(person)?;
+        let token = timeout(side.scale().of(LAST_TOKEN), side.cloud.token(person)).await.ok()?.ok()?;
+        Some((device, token))
     }
 
     /// Everybody who is enrolled; `None` where nobody needs to be.
@@ -453,6 +472,8 @@ impl Enrolling {
     }
 }
 
+/// How long a token is waited for with which the device of somebody who leaves is deleted. Scaled.
+const LAST_TOKEN: Duration = Duration::from_secs(10);
 /// How often it is looked whose token is near its end.
 const RENEWAL: Duration = Duration::from_secs(60);
 

@@ -11,9 +11,10 @@ use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::{Cause, Outcome};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use webex_api::Timestamp;
 use webex_api::activity::{Target, Text};
 use webex_api::auth::AccessToken;
-use webex_api::conversation::{Conversation, CreateLocked, Get};
+use webex_api::conversation::{Conversation, CreateLocked, Get, List};
 use webex_api::people::Me;
 
 use super::conversations::Direct;
@@ -23,12 +24,15 @@ use super::mercury::{Line, Purpose};
 use super::{Side, device, locked};
 use crate::jabber::OpenError;
 
-/// A space that the bot has made.
+/// A space that the bot has made, or asked for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Space {
-    /// Its address.
-    url: String,
-    /// When it was made, in cloud time: a new one is made once a day at most.
+    /// Its address; `None`: it was asked for, and whether it was made is not known.
+    url: Option<String>,
+    /// The key that it was asked for with, by which it is known among the bot's conversations.
+    #[serde(default)]
+    key: Option<String>,
+    /// When it was asked for, in cloud time: a new one is made once a day at most.
     made: Time,
 }
 
@@ -39,6 +43,8 @@ pub(super) struct Relays {
 }
 
 const KEPT: &str = "webex/relay/";
+/// A space may be listed with a time that is so much before the one at which it was asked for.
+const MARGIN: Duration = Duration::from_secs(120);
 /// A space that is not as it should be is replaced after so long.
 const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -62,13 +68,18 @@ impl Relays {
 
     /// The address of the space of these two, if there is one.
     pub(super) fn address(&self, sender: &PersonId, recipient: &PersonId) -> Option<ConversationId> {
-        self.of(sender, recipient).map(|space| ConversationId::new(space.url))
+        self.of(sender, recipient).and_then(|space| space.url).map(ConversationId::new)
+    }
+
+    /// What was asked for was refused, so there is nothing to look for.
+    fn forget(&self, sender: &PersonId, recipient: &PersonId) {
+        locked(&self.spaces).remove(&(sender.clone(), recipient.clone()));
     }
 
     /// Whose texts are relayed in this conversation, and to whom; `None`: it is no space of ours.
     pub(super) fn parties(&self, conversation: &ConversationId) -> Option<(PersonId, PersonId)> {
         let spaces = locked(&self.spaces);
-        let found = spaces.iter().find(|(_, space)| space.url == conversation.as_str());
+        let found = spaces.iter().find(|(_, space)| space.url.as_deref() == Some(conversation.as_str()));
         found.map(|(parties, _)| parties.clone())
     }
 
@@ -111,22 +122,53 @@ pub(super) async fn space(
     sender: &Person,
     recipient: &PersonId,
 ) -> Result<Arc<Direct>, Outcome> {
-    if let Some(known) = side.relays.of(&sender.id, recipient) {
-        let url = known.url.parse().map_err(|_| Outcome::Wedged("the relay space has no address".into()))?;
-        match side.cloud.send_as(bot, Get(url)).await {
-            Ok(found) => {
-                if let Some(direct) = as_it_should_be(&found, bot, recipient) {
-                    return Ok(Arc::new(direct));
-                }
+    let Some(known) = side.relays.of(&sender.id, recipient) else {
+        return make(side, bot, sender, recipient).await;
+    };
+    let address = match known.url {
+        Some(url) => Some(url),
+        None => asked_for(side, bot, sender, recipient, &known).await?,
+    };
+    let Some(address) = address else { return make(side, bot, sender, recipient).await };
+    let url = address.parse().map_err(|_| Outcome::Wedged("the relay space has no address".into()))?;
+    match side.cloud.send_as(bot, Get(url)).await {
+        Ok(found) => {
+            if let Some(direct) = as_it_should_be(&found, bot, recipient) {
+                return Ok(Arc::new(direct));
             }
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(later(&error)),
         }
-        if side.cloud.now() < known.made.after(RENEWAL) {
-            return Err(Outcome::Wedged("somebody has changed the relay space".into()));
-        }
+        Err(error) if error.is_gone() => {}
+        Err(error) => return Err(later(&error)),
+    }
+    if side.cloud.now() < known.made.after(RENEWAL) {
+        return Err(Outcome::Wedged("somebody has changed the relay space".into()));
     }
     make(side, bot, sender, recipient).await
+}
+
+/// The address of the space that was asked for without an answer; `None`: it was not made, and never will be.
+async fn asked_for(
+    side: &Side,
+    bot: &PersonId,
+    sender: &Person,
+    recipient: &PersonId,
+    asked: &Space,
+) -> Result<Option<String>, Outcome> {
+    let begun = side.cloud.now();
+    let mut page = Some(List::First { cluster: None, since: Some(Timestamp(asked.made.before(MARGIN).0)) });
+    while let Some(question) = page.take() {
+        let listed = side.cloud.send_as(bot, question).await.map_err(|error| later(&error))?;
+        let is_it = |space: &&Conversation| {
+            space.encryption_key_url.as_ref().map(webex_api::KmsUri::as_str) == asked.key.as_deref()
+        };
+        if let Some(url) = listed.conversations.iter().find(is_it).and_then(|space| space.url.as_ref()) {
+            keep(side, sender, recipient, Space { url: Some(url.to_string()), ..asked.clone() }).await?;
+            return Ok(Some(url.to_string()));
+        }
+        page = listed.next.map(List::Next);
+    }
+    // Absent counts only if the question is asked after the settle time (rule 10).
+    if begun < asked.made.after(side.times.settle) { Err(in_the_way(sender, recipient)) } else { Ok(None) }
 }
 
 async fn make(
@@ -148,18 +190,36 @@ async fn make(
         key: new.key.parse().map_err(unusable)?,
         kms_message: new.kms_message,
     };
-    let made = side.cloud.send_as(bot, create).await.map_err(|error| later(&error))?;
+    // Whoever goes on after no answer, or after a crash, looks for this one before another is made.
+    let space = Space { url: None, key: Some(new.key.to_string()), made: side.cloud.now() };
+    keep(side, sender, recipient, space.clone()).await?;
+    let made = side.cloud.send_as(bot, create).await.map_err(|error| {
+        if error.is_refusal() {
+            side.relays.forget(&sender.id, recipient);
+        }
+        later(&error)
+    })?;
     let direct = usable(&made).ok_or_else(|| Outcome::Wedged("the new space has no address".into()))?;
-    let space = Space { url: direct.target.url.to_string(), made: side.cloud.now() };
-    let value = serde_json::to_vec(&space).expect("a space is a text and a number").into();
     // Before anything is posted there it must be certain that the next run asks there.
-    let kept = side.shelf.keep(key(&sender.id, recipient), value).await;
-    locked(&side.relays.spaces).insert((sender.id.clone(), recipient.clone()), space);
-    if kept {
-        Ok(Arc::new(direct))
-    } else {
-        Err(Outcome::Later { cause: Cause::Conversation(direct.id()), after: None })
+    let url = Some(direct.target.url.to_string());
+    keep(side, sender, recipient, Space { url, ..space }).await?;
+    Ok(Arc::new(direct))
+}
+
+/// Puts a space on disk, and then in the place of the one before.
+async fn keep(side: &Side, sender: &Person, recipient: &PersonId, space: Space) -> Result<(), Outcome> {
+    let value = serde_json::to_vec(&space).expect("a space is texts and a number").into();
+    if !side.shelf.keep(key(&sender.id, recipient), value).await {
+        return Err(in_the_way(sender, recipient));
     }
+    locked(&side.relays.spaces).insert((sender.id.clone(), recipient.clone()), space);
+    Ok(())
+}
+
+/// It concerns these two alone.
+fn in_the_way(sender: &Person, recipient: &PersonId) -> Outcome {
+    let cause = Cause::Conversation(ConversationId::new(format!("{} {recipient}", sender.id)));
+    Outcome::Later { cause, after: None }
 }
 
 /// The space, if nobody but the bot and the recipient is in it.

@@ -68,6 +68,11 @@ pub(crate) const FAULTS: &[Kind] = &[
         unkind: false,
     },
     Kind {
+        name: "create-lost-answer",
+        explanation: "A conversation is made, and the connection is cut before the answer.",
+        unkind: false,
+    },
+    Kind {
         name: "post-lost-answer",
         explanation: "An activity is stored, and the connection is cut before the answer.",
         unkind: false,

@@ -337,6 +337,9 @@ impl Cloud {
             let id = answer.get("id").and_then(text).unwrap_or_default();
             self.store_activity(&me, None, &id, post.clone())?;
         }
+        if !call.is_puppet() && self.ctx.faults.hit("create-lost-answer", Some(&me.name)) {
+            return Err(Answer::cut());
+        }
         Ok(Answer::json(StatusCode::CREATED, &Value::Object(answer)))
     }
 

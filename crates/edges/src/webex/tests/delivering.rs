@@ -16,7 +16,7 @@ use super::world::{ALICE, BASE, BOB, KNOWN, START, World, conversation};
 use crate::port::{Delivery, Order};
 use crate::webex::WebexKept;
 
-const DERIVED: &str = "d0000000-0000-8000-8000-000000000000";
+pub(super) const DERIVED: &str = "d0000000-0000-8000-8000-000000000000";
 const IV: [u8; 12] = [7; 12];
 const URL: &str = "http://cloud.example/conversation/api/v1/conversations/c1";
 

@@ -181,6 +181,38 @@ async fn a_token_at_hand_is_used_to_its_end_while_no_other_is_to_be_had() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_takes_an_enrolment_back_leaves_no_device_behind() {
+    let endpoint = Endpoint::accepting(&["alice-1"]);
+    let mut world = endpoint.world(&[(ALICE, "alice-1")], WebexKept::default());
+    kept(&mut world).await;
+    let _peer = world.socket().await;
+    let enrolling = world.enrolling.clone();
+    let taken = tokio::spawn(async move { enrolling.bring(&alice(), "", None).await });
+    // The refresh token is forgotten first, then the last access token deletes the device: nobody can register another.
+    let (key, _) = kept(&mut world).await;
+    assert_eq!(*key, *KEY);
+    assert!(taken.await.unwrap());
+    assert_eq!(world.asked("DELETE"), ["DELETE /wdm/devices/d1"]);
+    assert!(world.cloud.device(&alice()).is_none());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.asked("POST /wdm/devices").len(), 1);
+
+    // Also if the connector has only just started, and knows of the device from its store alone.
+    let device =
+        json!({"url": "http://cloud.example/wdm/devices/d7", "webSocketUrl": "ws://mercury.example/d7"});
+    let values = vec![(format!("webex/device/{BOB}").into(), device.to_string().into_bytes().into())];
+    let endpoint = Endpoint::accepting(&["bob-1"]);
+    let mut world = endpoint.world(&[(BOB, "bob-1")], WebexKept { run: 1, values, ..WebexKept::default() });
+    let enrolling = world.enrolling.clone();
+    let taken = tokio::spawn(async move { enrolling.bring(&PersonId::new(BOB), "", None).await });
+    // What the last token came with, and that there is no enrolment any more.
+    kept(&mut world).await;
+    kept(&mut world).await;
+    assert!(taken.await.unwrap());
+    assert_eq!(world.asked("DELETE"), ["DELETE /wdm/devices/d7"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_takes_an_enrolment_back_is_not_acted_for_and_the_list_does_not_bring_it_again() {
     let endpoint = Endpoint::accepting(&["bob-1"]);
     let mut world = endpoint.world(&[(BOB, "bob-1")], WebexKept::default());

@@ -1,8 +1,10 @@
 //! Texts of people for whom there is no token (rule 15).
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use router::ids::Ticket;
+use router::envelope::Link;
+use router::ids::{Ticket, Time};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::MaybeSent;
 use router::outbox::EntryKind;
@@ -14,16 +16,20 @@ use crate::port::{Delivery, Order};
 use crate::webex::WebexKept;
 
 /// A cloud with one locked space, once it is made, and these members.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Space {
     members: Vec<&'static str>,
+    /// How its making is answered; 0: not at all.
+    making: Arc<Mutex<u16>>,
+    /// Whether it is there and listed.
+    listed: Arc<Mutex<bool>>,
     made: Arc<Mutex<Vec<Value>>>,
     posts: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Space {
     fn of(members: &[&'static str]) -> Self {
-        Self { members: members.to_vec(), made: Arc::default(), posts: Arc::default() }
+        Self { members: members.to_vec(), making: Arc::new(Mutex::new(201)), ..Self::default() }
     }
 
     fn world(&self, kept: WebexKept) -> World {
@@ -36,7 +42,16 @@ impl Space {
             ("GET", "/people/me") => Some((200, json!({"id": BOT}))),
             ("POST", address) if address.ends_with("/conversations") => {
                 self.made.lock().unwrap().push(body.clone());
-                Some((201, conversation("relay", BASE)))
+                Some((*self.making.lock().unwrap(), conversation("relay", BASE)))
+            }
+            ("GET", address) if address.contains("/conversations?") => {
+                let mut found = conversation("relay", BASE);
+                found["encryptionKeyUrl"] = "kms://k/keys/new".into();
+                let mut other = conversation("other", BASE);
+                other["encryptionKeyUrl"] = "kms://k/keys/old".into();
+                let there = *self.listed.lock().unwrap();
+                let items: Vec<Value> = [other, found].into_iter().take(1 + usize::from(there)).collect();
+                Some((200, json!({"items": items, "additionalUrls": []})))
             }
             ("GET", address) if address.contains("/conversations/relay?") => {
                 let mut found = conversation("relay", BASE);
@@ -73,8 +88,9 @@ async fn a_bot_posts_in_a_space_of_its_own_that_is_kept_before_anything_is_poste
         panic!("the bot has no socket yet")
     };
     let _peer = world.socket().await;
-    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
     world.orders.send(order()).unwrap();
+    keeps(&mut world).await;
     let Inbound::Keep { key, ask, .. } = world.answer().await else { panic!("the space is to be kept") };
     assert_eq!(*key, *format!("webex/relay/{ALICE}/{BOB}"));
     assert!(space.posts.lock().unwrap().is_empty());
@@ -90,13 +106,130 @@ async fn a_bot_posts_in_a_space_of_its_own_that_is_kept_before_anything_is_poste
     assert_eq!(space.made.lock().unwrap().len(), 1, "the second text goes to the same space");
 }
 
+/// What is to be kept of the space next; it is on disk from then on.
+async fn keeps(world: &mut World) -> Box<[u8]> {
+    let Inbound::Keep { value: Some(value), ask, .. } = world.answer().await else { panic!("to be kept") };
+    world.orders.send(Order::Kept(ask)).unwrap();
+    value
+}
+
+/// A world in which the bot has a socket.
+async fn with_socket(space: &Space, kept: WebexKept) -> (World, super::world::Peer) {
+    let mut world = space.world(kept);
+    let peer = world.socket().await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    (world, peer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_whose_making_was_not_answered_is_looked_for_before_another_is_made() {
+    for (is_there, restarted) in [(true, false), (true, true), (false, false), (false, true)] {
+        let space = Space::of(&[BOT, BOB]);
+        *space.making.lock().unwrap() = 0;
+        let (mut world, mut peer) = with_socket(&space, WebexKept { run: 1, ..WebexKept::default() }).await;
+        world.orders.send(order()).unwrap();
+        let asked_for = keeps(&mut world).await;
+        let Inbound::Receipt(_, Outcome::Later { .. }) = world.answer().await else { panic!("no answer") };
+        assert_eq!(space.made.lock().unwrap().len(), 1);
+        *space.making.lock().unwrap() = 201;
+        if restarted {
+            let values = vec![(format!("webex/relay/{ALICE}/{BOB}").into(), asked_for)];
+            (world, peer) = with_socket(&space, WebexKept { run: 2, values, ..WebexKept::default() }).await;
+        }
+        // A listing may be late: that it is not there counts only after the settle time.
+        world.orders.send(order()).unwrap();
+        let Inbound::Receipt(_, Outcome::Later { .. }) = world.answer().await else { panic!("not settled") };
+        peer.waits(Duration::from_secs(30)).await;
+        *space.listed.lock().unwrap() = is_there;
+        world.orders.send(order()).unwrap();
+        keeps(&mut world).await;
+        if !is_there {
+            keeps(&mut world).await;
+        }
+        let mut told = world.answer().await;
+        if let Inbound::Attempt(ticket, None) = told {
+            // The text is of an earlier run.
+            world.orders.send(Order::Write(ticket)).unwrap();
+            told = world.answer().await;
+        }
+        assert!(
+            matches!(told, Inbound::Receipt(_, Outcome::Delivered(_))),
+            "{is_there} {restarted}: {told:?}"
+        );
+        assert_eq!(space.made.lock().unwrap().len(), if is_there { 1 } else { 2 }, "restarted: {restarted}");
+        assert_eq!(space.posts.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_whose_making_was_refused_is_asked_for_anew_at_once() {
+    let space = Space::of(&[BOT, BOB]);
+    *space.making.lock().unwrap() = 429;
+    let (mut world, mut peer) = with_socket(&space, WebexKept { run: 1, ..WebexKept::default() }).await;
+    world.orders.send(order()).unwrap();
+    keeps(&mut world).await;
+    let Inbound::Receipt(_, Outcome::Later { .. }) = world.answer().await else { panic!("refused") };
+    *space.making.lock().unwrap() = 201;
+    peer.waits(Duration::from_secs(6)).await;
+    world.orders.send(order()).unwrap();
+    keeps(&mut world).await;
+    keeps(&mut world).await;
+    assert!(matches!(world.answer().await, Inbound::Receipt(_, Outcome::Delivered(_))));
+    assert_eq!(space.made.lock().unwrap().len(), 2);
+}
+
+/// A cloud in which alice and bob have a conversation, and a text of hers went to the relay space, or to that one.
+fn settles(relayed: bool) -> impl FnMut(&str, &str, &Value) -> Option<(u16, Value)> + Send + 'static {
+    move |method, address, _| match (method, address) {
+        ("GET", "/people/me") => Some((200, json!({"id": BOT}))),
+        ("GET", address) if address.contains("/conversations/user/") => Some((200, conversation("c1", BASE))),
+        ("GET", address) if address.contains("/activities") => {
+            let place = if relayed { "/conversations/relay/" } else { "/conversations/c1/" };
+            let (author, there) = (if relayed { BOT } else { ALICE }, address.contains(place));
+            let mut posted = super::world::post("posted", START);
+            posted["clientTempId"] = super::delivering::DERIVED.into();
+            posted["actor"]["id"] = author.into();
+            let items: Vec<Value> = there.then_some(posted).into_iter().collect();
+            Some((200, json!({"items": items})))
+        }
+        ("POST", address) if address.contains("/activities") => panic!("it is there already"),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_relayed_is_asked_for_where_it_went_before_it_is_sent_to_the_conversation_of_the_two()
+ {
+    // Alice has had no token; now she has one. Or she has had one, and now there is none.
+    for relayed in [true, false] {
+        let mut world = World::with_bot(known(), settles(relayed));
+        let mut peers = vec![world.socket().await, world.socket().await];
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let maybe_sent = MaybeSent::Since(Time(START));
+        let delivery =
+            Delivery { ticket: Ticket(5), entry: entry(EntryKind::Text), target: Vec::new(), maybe_sent };
+        world.orders.send(Order::Deliver(Box::new(delivery))).unwrap();
+        let outcome = loop {
+            match world.answer().await {
+                Inbound::Receipt(_, outcome) => break outcome,
+                Inbound::Behind(..) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let Outcome::Delivered(Link::Activity(activity, place)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(activity.as_str(), "posted");
+        assert!(place.as_str().ends_with(if relayed { "/relay" } else { "/c1" }), "{place}");
+        peers.clear();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_kept_space_is_used_while_its_members_are_the_two() {
     for (members, posts) in [(&[BOT, BOB][..], 1), (&[BOT, BOB, "somebody"], 0), (&[BOT], 0)] {
         let space = Space::of(members);
         let mut world = space.world(known());
         let _peer = world.socket().await;
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
         world.orders.send(order()).unwrap();
         let Inbound::Receipt(_, outcome) = world.answer().await else { panic!("a receipt") };
         assert_eq!(matches!(outcome, Outcome::Delivered(_)), posts == 1, "{members:?}: {outcome:?}");
