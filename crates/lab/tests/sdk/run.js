@@ -39,11 +39,20 @@ async function annoy() {
   }
 }
 
-/** Each nuisance has struck, or this run was like any other. */
-async function annoyed() {
-  const faults = await control('/faults');
+/** Each nuisance has struck, or this run was like any other: what chance has spared is done until it is not. */
+async function annoyed({sdk}, conversation, other) {
+  const again = {
+    'list-slow': () => sdk.conversation.list({conversationsLimit: 1}),
+    'find-slow': () => sdk.conversation.get({user: {id: other.user.person_id}}),
+    'create-slow': () => sdk.conversation.create({displayName: 'n', participants: [other.user.mail, person('erin').mail]}),
+    'device-slow': () => sdk.device.refresh(),
+    'presence-slow': () => sdk.presence.get([other.user.person_id]),
+    'file-slow': () => sdk.request({method: 'PUT', uri: `${conversation.url}/space`}),
+  };
   for (const name of Object.keys(NUISANCES)) {
-    assert(faults.find((listed) => listed.name === name).hits > 0, `${name} never struck`);
+    const struck = async () => (await control('/faults')).find((listed) => listed.name === name).hits > 0;
+    for (let n = 0; n < 50 && again[name] && !await struck(); n += 1) await again[name]();
+    assert(await struck(), `${name} never struck`);
   }
 }
 
@@ -368,8 +377,9 @@ play(async () => {
     assert.strictEqual(read.object.displayName, 'and back');
   });
   await step('a key that was revoked opens nothing', async () => {
-    const group = await heidi.sdk.conversation.create({displayName: 'r', participants: [alice.user.mail, carol.user.mail]});
+    // Before there is a title to open: what the SDK has fetched once it keeps.
     await control('/fault', {name: 'kms-revoked', on: true, person: 'carol'});
+    const group = await heidi.sdk.conversation.create({displayName: 'r', participants: [alice.user.mail, carol.user.mail]});
     const posted = await heidi.sdk.conversation.post(group, {displayName: 'for keys that live'});
     const seen = await carol.inbox.activity((activity) => activity.id === posted.id, 'the message without a key');
     assert.notStrictEqual(seen.object.displayName, 'for keys that live');
@@ -379,7 +389,8 @@ play(async () => {
   await step('a status ends by itself', async () => {
     await a.presence.subscribe([bob.user.person_id]);
     await b.presence.setStatus('dnd', 60);
-    await alice.inbox.wait((data) => data.status === 'dnd' && data.expiresTTL === 60, 'the short status');
+    await alice.inbox.wait(
+      (data) => data.status === 'dnd' && data.expiresTTL > 0 && data.expiresTTL <= 60, 'the short status');
     const before = alice.inbox.events.length;
     await control('/clock', {advance_ms: 61_000});
     await alice.inbox.wait((data) =>
@@ -418,7 +429,7 @@ play(async () => {
     assert.strictEqual(answer.status, 401);
   });
 
-  if (seed) await step('every nuisance has struck', annoyed);
+  if (seed) await step('every nuisance has struck', () => annoyed(alice, conversation, bob));
   await step('all sign out', async () => {
     for (const client of [alice, bob, heidi]) await signOut(client);
   });
