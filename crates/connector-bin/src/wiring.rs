@@ -245,7 +245,7 @@ impl Parts {
         let Self { cloud, times, since, ground: Ground { dial, clock, generator, watch }, .. } = self;
         let settings = Settings {
             router: router::Config {
-                tagger: tagger(config),
+                tagger: tagger(config, clock.now()),
                 times,
                 capacity: config.limits.deliveries as usize,
                 deliver_to_pending: config.webex.deliver_to_pending,
@@ -289,7 +289,7 @@ impl Parts {
                 cloud,
                 keys: Arc::new(vault),
                 ledger: Arc::new(opened.handle.clone()),
-                tagger: tagger(config),
+                tagger: tagger(config, clock.now()),
                 clock,
                 generator: generator.clone(),
             },
@@ -317,7 +317,7 @@ pub(crate) fn open_store(config: &Config) -> Result<Store, String> {
     let key = store_key(config);
     let mut options = Options::default();
     options.floor = config.limits.free_space;
-    Store::open(&config.store.path, &key, tagger(config), options).map_err(|e| causes(&e))
+    Store::open(&config.store.path, &key, tagger(config, now()), options).map_err(|e| causes(&e))
 }
 
 /// The key that seals what is at rest.
@@ -325,9 +325,19 @@ pub(crate) fn store_key(config: &Config) -> StoreKey {
     StoreKey::new(config.store.key.key())
 }
 
+/// So long a key is recognized after it was replaced (rule 1).
+const RECOGNIZED: Duration = Duration::from_secs(30 * 86_400);
+
 /// Makes and recognizes the ids of the organization.
-pub(crate) fn tagger(config: &Config) -> Tagger {
-    Tagger::new(&config.organization.key.key(), &[])
+pub(crate) fn tagger(config: &Config, now: Time) -> Tagger {
+    tagger_of(&config.organization.key.key(), &config.organization.earlier_keys, now)
+}
+
+fn tagger_of(key: &[u8], earlier: &[(config::Secret, Time)], now: Time) -> Tagger {
+    let earlier = earlier.iter().filter(|(_, replaced)| replaced.after(RECOGNIZED) > now);
+    let earlier: Vec<[u8; 32]> = earlier.map(|(key, _)| key.key()).collect();
+    let earlier: Vec<&[u8]> = earlier.iter().map(|key| &key[..]).collect();
+    Tagger::new(key, &earlier)
 }
 
 fn token_config(config: &Config) -> Result<TokenConfig, String> {
@@ -441,4 +451,23 @@ fn trust(config: &Config) -> Result<Trust, String> {
 pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use router::ids::SourceId;
+
+    use super::*;
+
+    #[test]
+    fn an_earlier_key_is_recognized_for_thirty_days() {
+        let replaced = Time(1_000_000_000_000);
+        let earlier = [7; 32];
+        let keys = [(config::Secret::of_key(earlier), replaced)];
+        let id = Tagger::new(&earlier, &[]).derive("text", &SourceId::new("a"), 0, 0);
+        for (wait, known) in [(0, true), (30 * 86_400 - 1, true), (30 * 86_400, false)] {
+            let now = replaced.after(Duration::from_secs(wait));
+            assert_eq!(tagger_of(&[8; 32], &keys, now).is_ours(id.as_str()), known, "{wait}");
+        }
+    }
 }

@@ -59,6 +59,11 @@ impl MemoryStorage {
         }
     }
 
+    /// Makes ids by another tagger from now on, as a store does that is opened with another key.
+    pub fn goes_on_with(&mut self, tagger: Tagger) {
+        self.tagger = tagger;
+    }
+
     /// Every entry that there is, in order of numbers.
     pub fn all(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()

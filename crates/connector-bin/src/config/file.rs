@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use connector_edges::webex_api::Url;
+use connector_edges::webex_api::{Timestamp, Url};
+use router::ids::Time;
 
 use super::reader::{At, Mistake, Reader};
 use super::{
@@ -69,6 +70,7 @@ impl<'a> File<'a> {
             self.reader.wrong(at, "id", "expected a UUID such as \"33333333-3333-4333-8333-333333333333\"");
         }
         let key = self.key(at, "key_file");
+        let earlier_keys = self.earlier_keys(at, "earlier_keys_file");
         let timezone = self.reader.text(at, "timezone").and_then(|text| {
             let minutes = offset_minutes(&text);
             if minutes.is_none() {
@@ -76,7 +78,7 @@ impl<'a> File<'a> {
             }
             minutes
         });
-        Some(Organization { id: id?.to_lowercase(), key: key?, timezone: timezone? })
+        Some(Organization { id: id?.to_lowercase(), key: key?, earlier_keys, timezone: timezone? })
     }
 
     fn store(&mut self) -> Option<Store> {
@@ -492,7 +494,7 @@ impl<'a> File<'a> {
 
     fn key(&mut self, at: At, key: &'static str) -> Option<Secret> {
         let secret = self.secret(at, key)?;
-        if secret.0.len() != 64 || !secret.0.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !is_key(&secret.0) {
             self.reader.wrong(
                 at,
                 key,
@@ -501,6 +503,25 @@ impl<'a> File<'a> {
             return None;
         }
         Some(secret)
+    }
+
+    fn earlier_keys(&mut self, at: At, key: &'static str) -> Vec<(Secret, Time)> {
+        let Some(file) = self.secret(at, key) else { return Vec::new() };
+        let mut keys = Vec::new();
+        for (n, line) in file.0.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match line.split_once(',').and_then(|(key, day)| Some((key.trim(), end_of_day(day.trim())?))) {
+                Some((key, replaced)) if is_key(key) => keys.push((Secret(key.to_owned()), replaced)),
+                _ => self.reader.wrong(
+                    at,
+                    key,
+                    format!(
+                        "line {} of the file: expected 64 hexadecimal digits, a comma and a day such as 2026-01-31",
+                        n + 1
+                    ),
+                ),
+            }
+        }
+        keys
     }
 
     fn url(&mut self, at: At, key: &'static str, schemes: &[&str]) -> Option<String> {
@@ -517,6 +538,16 @@ impl<'a> File<'a> {
         }
         Some(text)
     }
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// When a day is over, in UTC.
+fn end_of_day(day: &str) -> Option<Time> {
+    let begins: Timestamp = format!("{day}T00:00:00Z").parse().ok()?;
+    Some(Time(begins.millis()).after(Duration::from_secs(86_400)))
 }
 
 fn is_uuid(text: &str) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use file::File;
 pub(crate) use reader::Mistake;
+use router::ids::Time;
 pub(crate) use settings::example;
 
 use crate::plan::deployment::Host;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
 pub(crate) struct Organization {
     pub(crate) id: String,
     pub(crate) key: Secret,
+    /// Keys that were replaced, and when the day ended on which each was.
+    pub(crate) earlier_keys: Vec<(Secret, Time)>,
     /// Minutes east of UTC.
     pub(crate) timezone: i32,
 }
@@ -184,6 +187,12 @@ impl Secret {
     /// The secret itself.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// A key, as its file would say it.
+    #[cfg(test)]
+    pub(crate) fn of_key(key: [u8; 32]) -> Self {
+        Self(key.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The 32 bytes of a key given as 64 hexadecimal digits; the file was checked when it was read.

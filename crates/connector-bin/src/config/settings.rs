@@ -28,6 +28,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "The organization's id in Webex, a UUID. Nobody outside it is ever served." },
     Setting { table: "organization", key: "key_file", fallback: Required("\"organization.key\""),
         doc: "File with the organization's key, 64 hexadecimal digits, the same on every connector. It marks what we write." },
+    Setting { table: "organization", key: "earlier_keys_file", fallback: Optional("\"earlier.keys\""),
+        doc: "File of the keys that key_file has replaced, a line each: the key, a comma, and the day on which it was replaced, as 2026-01-31. What was written under a key is known as ours for 30 days after that day." },
     Setting { table: "organization", key: "timezone", fallback: Default("\"+00:00\""),
         doc: "Offset from UTC of the times shown before late messages, as +HH:MM or -HH:MM." },
 

@@ -17,6 +17,8 @@ impl Folder {
                 setting.fallback;
             std::fs::write(path.join(literal.trim_matches('"')), "0".repeat(64)).unwrap();
         }
+        let earlier = format!("{},2026-01-31\n\n{},2026-02-28\n", "1".repeat(64), "2".repeat(64));
+        std::fs::write(path.join("earlier.keys"), earlier).unwrap();
         Self(path)
     }
 
@@ -73,6 +75,34 @@ fn the_example_with_every_setting_is_read_without_a_mistake() {
     assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.corp.example", 3128));
     assert_eq!(proxy.credentials.unwrap().0, "connector");
     assert_eq!(config.store.retention, Duration::from_secs(30 * 86_400));
+    let earlier: Vec<_> =
+        config.organization.earlier_keys.iter().map(|(key, replaced)| (key.key()[0], replaced.0)).collect();
+    assert_eq!(earlier, [(0x11, 1_769_904_000_000), (0x22, 1_772_323_200_000)], "when those days are over");
+}
+
+#[test]
+fn each_line_of_the_earlier_keys_is_looked_at() {
+    let folder = Folder::new("earlier");
+    let zeros = "0".repeat(64);
+    for (line, good) in [
+        (format!("{zeros},2026-01-31"), true),
+        (format!("{zeros} , 2026-01-31"), true),
+        (zeros.clone(), false),
+        (format!("{zeros},"), false),
+        (format!("{zeros},2026-13-31"), false),
+        (format!("{zeros},31.01.2026"), false),
+        (format!("0{zeros},2026-01-31"), false),
+        ("secret,2026-01-31".to_owned(), false),
+    ] {
+        std::fs::write(folder.0.join("earlier.keys"), format!("{zeros},2026-01-31\n{line}\n")).unwrap();
+        let mistakes = folder.mistakes(&full());
+        let expected = "organization.earlier_keys_file: line 2 of the file: expected 64 hexadecimal digits";
+        assert_eq!(mistakes.is_empty(), good, "`{line}`: {mistakes:?}");
+        assert!(
+            mistakes.iter().all(|m| m.contains(expected) && !m.contains("secret")),
+            "`{line}`: {mistakes:?}"
+        );
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use router::outbox::{
     Batch, Entry, EntryState, EntrySummary, Lane, Loaded, Novelty, Storage, StorageError, Stored, TargetRef,
 };
 
+use router::tag::Tagger;
+
 use super::net::Life;
 use super::off::Off;
 
@@ -29,6 +31,11 @@ impl Disk {
     /// The disk for one process.
     pub(super) fn held_by(&self, life: Arc<Life>) -> Box<dyn Storage> {
         Box::new(Hold { disk: self.clone(), life })
+    }
+
+    /// It is opened with another key of the organization from now on.
+    pub(super) fn goes_on_with(&self, tagger: Tagger) {
+        self.storage().goes_on_with(tagger);
     }
 
     /// Who wrote under which stanza id what was posted as which activity.

@@ -19,7 +19,7 @@ use super::net::{Life, Net, Tap, Weather};
 use super::off::Off;
 use super::people::{Habits, Talk, Verdict, Windows};
 use super::record::Record;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secret};
 use crate::wiring::{self, Ground, Parts, Wired};
 
 /// When every world begins.
@@ -106,7 +106,7 @@ impl World {
         let tagger = if setup.off == Some(Off::OwnIds) {
             Tagger::new(b"another key", &[])
         } else {
-            wiring::tagger(&config)
+            wiring::tagger(&config, Time(START))
         };
         let storage = MemoryStorage::new(tagger);
         Ok(Self {
@@ -123,6 +123,15 @@ impl World {
             gave_up_an_order: AtomicBool::new(false),
             tap: None,
         })
+    }
+
+    /// The organization's key is replaced; the earlier one is still `known`, or not.
+    pub(super) fn replaces_key(&mut self, known: bool) {
+        let now = self.clock.now();
+        let organization = &mut self.config.organization;
+        let earlier = std::mem::replace(&mut organization.key, Secret::of_key([8; 32]));
+        organization.earlier_keys = if known { vec![(earlier, now)] } else { Vec::new() };
+        self.disk.goes_on_with(wiring::tagger(&self.config, now));
     }
 
     /// Starts a process that lives for so many steps.

@@ -2,6 +2,7 @@
 
 mod away;
 mod compliance;
+mod keys;
 mod left_alone;
 mod marks;
 mod told;
@@ -114,6 +115,14 @@ impl Scene {
 
     pub(super) async fn status(&self) -> Status {
         self.running.wired.handle.status().await.unwrap()
+    }
+
+    /// The process dies now, and another is started, with the settings as they are by then.
+    pub(super) async fn dies(&mut self, meanwhile: impl FnOnce(&mut World)) {
+        self.running.life.end();
+        meanwhile(&mut self.world);
+        let next = self.world.start(u64::MAX).unwrap();
+        std::mem::replace(&mut self.running, next).stop().await;
     }
 
     /// The process is found dead after so many more steps, and another is started.
