@@ -20,7 +20,7 @@ type Reader = fn(http::Response<Bytes>) -> Result<(), ApiError>;
 pub(crate) fn run(data: &[u8]) {
     let [which, status, body @ ..] = data else { return };
     let status = STATUS[usize::from(*status) % STATUS.len()];
-    let read: [Reader; 17] = [
+    let read: [Reader; 18] = [
         answer::<activity::Post>,
         answer::<auth::TokenRequest>,
         answer::<catalog::Get>,
@@ -38,6 +38,7 @@ pub(crate) fn run(data: &[u8]) {
         answer::<presence::List>,
         answer::<presence::Subscribe>,
         answer::<typing::Typing>,
+        answer::<conversation::GetActivity>,
     ];
     let response = http::Response::builder()
         .status(status)

@@ -180,7 +180,9 @@ impl Facts<'_> {
         if sender.jid.is_none() {
             return Err(NO_JID);
         }
-        if sender.enabled_since.is_none_or(|since| origin.published < since) {
+        // That something older was deleted is noted: it was never shown, and whoever deletes or edits it is not told of.
+        let noted = envelope.kind == Kind::Tombstone;
+        if !noted && sender.enabled_since.is_none_or(|since| origin.published < since) {
             return Err(OLDER);
         }
         let with = |kind: EntryKind| move |body| Part { kind: kind.clone(), body };

@@ -8,10 +8,10 @@ use presence_map::{Show, Status};
 use rig::{Rig, config, facts, person};
 use router::Config;
 use router::envelope::{Kind, Typing, TypingOrigin};
-use router::ids::{ConversationId, JabberId, PersonId, StanzaId};
+use router::ids::{ActivityId, ConversationId, JabberId, PersonId, StanzaId};
 use router::inbound::{Cause, Facts, Inbound, Observation, Outcome};
 use router::outbound::{Hint, Wanted};
-use router::outbox::EntryState;
+use router::outbox::{EntryKind, EntryState};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -59,11 +59,29 @@ fn nothing_older_than_the_enablement_is_carried() {
     let origin = rig.webex_origin("bob", "bob", "ann", "new");
     rig.webex_with(origin, Kind::Text);
     assert_eq!(rig.deliver_all().len(), 1);
+    // Nor what becomes of it: a listing shows that it was deleted, and then that it was edited or deleted is no news. Of
+    // what no listing shows, an edge finds out how old it is.
+    let mut origin = rig.webex_origin("bob", "bob", "ann", "older");
+    origin.published = rig.now.plus(-2);
+    rig.webex_with(origin, Kind::Tombstone);
+    let of = |activity| ActivityId::new(activity);
+    let origin = rig.webex_origin("bob", "bob", "ann", "a delete");
+    rig.webex_with(origin, Kind::Delete { of: of("older") });
+    assert!(rig.deliveries().is_empty());
+    let origin = rig.webex_origin("bob", "bob", "ann", "an edit");
+    rig.webex_with(origin, Kind::Edit { of: of("older") });
+    let kinds: Vec<EntryKind> = rig.deliver_all().into_iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [EntryKind::Edit], "the new text, and no notice");
+    let origin = rig.webex_origin("bob", "bob", "ann", "another delete");
+    rig.webex_with(origin, Kind::Delete { of: of("old") });
+    let (ticket, ..) = rig.delivery();
+    rig.receipt(ticket, Outcome::Uncarried("rule 17: as an edge says it".into()));
+    assert_eq!(rig.not_carried("rule 17"), 2);
     // The same for what an IM and Presence server replays.
     let mut origin = rig.jabber_origin("bob", "ann", "bob", "1", "old");
     origin.stamp = Some(rig.now.before(seconds(60)));
     rig.jabber_with(origin, Kind::Text, "old");
-    assert_eq!(rig.not_carried("rule 17"), 2);
+    assert_eq!(rig.not_carried("rule 17"), 3);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_delete_removes_what_waits_and_is_noticed_otherwise() {
     delete(&mut rig, "del-two", "two");
     delete(&mut rig, "del-one", "one");
     assert_eq!(kinds(&rig.deliver_all()), [("one", EntryKind::Text), ("del-one", EntryKind::DeleteNotice)]);
-    // Of what we do not know the notice is sent.
+    // Of what we do not know the notice is handed out: whether it may have been shown an edge finds out (rule 17).
     delete(&mut rig, "del-other", "posted long ago");
     assert_eq!(kinds(&rig.deliver_all()), [("del-other", EntryKind::DeleteNotice)]);
 }

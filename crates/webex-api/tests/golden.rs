@@ -204,6 +204,8 @@ fn conversations() {
         kms_message: "wrapped-request".into(),
     };
     assert_eq!(line(locked, Some("create-locked.request.json")), format!("POST {BASE}/conversations"));
+    let one = conversation::GetActivity { conversation: id(CONVERSATION), id: id("act-1") };
+    assert_eq!(line(one, None), format!("GET {CONVERSATION}/activities/act-1"));
     assert!(line(conversation::Get(id(CONVERSATION)), None).starts_with(&format!("GET {CONVERSATION}?")));
     let found = read::<conversation::Get>("conversation.json");
     assert!(found.is_direct());

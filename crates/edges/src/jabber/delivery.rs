@@ -6,7 +6,7 @@ use router::directory::{Directory, Person};
 use router::envelope::Body;
 use router::ids::{ConversationId, PersonId, StanzaId};
 use router::inbound::Outcome;
-use router::outbox::{Entry, EntryKind, Lane};
+use router::outbox::{Entry, EntryKind, Lane, TargetRef};
 use xmpp_core::{BareJid, Element};
 
 use super::opener::{OpenError, Opener};
@@ -54,6 +54,9 @@ pub(super) async fn stanza(
         },
         EntryKind::DeleteNotice => {
             let author = directory.by_person(&entry.sender).unwrap_or(carrier);
+            if is_of_before(delivery, author, conversation, opener).await? {
+                return Err(Outcome::Uncarried(BEFORE.into()));
+            }
             words::message(&to, id, &words::delete_notice(&author.name))
         }
         EntryKind::Read => {
@@ -64,6 +67,28 @@ pub(super) async fn stanza(
         _ => return Err(Outcome::Wedged(NOT_IN_JABBER.into())),
     })
 }
+
+/// Whether what a notice is about was written before its author was enabled, and so was never shown. Whatever the store
+/// knows was carried; of anything else the cloud says how old it is.
+async fn is_of_before(
+    delivery: &Delivery,
+    author: &Person,
+    conversation: &ConversationId,
+    opener: &Arc<dyn Opener>,
+) -> Result<bool, Outcome> {
+    let entry = &delivery.entry;
+    // The new text of an edit, which this notice follows, tells nothing about the old one.
+    let known = delivery.target.iter().any(|target| target.source != entry.source);
+    let (false, Some(TargetRef::Activity(activity)), Some(since)) =
+        (known, &entry.target, author.enabled_since)
+    else {
+        return Ok(false);
+    };
+    let written = opener.written(conversation, &author.id, activity).await?;
+    Ok(written.is_some_and(|at| at < since))
+}
+
+const BEFORE: &str = "rule 17: a notice about what is older than the enablement";
 
 const NOT_IN_JABBER: &str = "nothing of this kind goes to Jabber";
 

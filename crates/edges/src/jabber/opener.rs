@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use router::ids::{ConversationId, PersonId};
+use router::ids::{ActivityId, ConversationId, PersonId, Time};
 use router::inbound::Cause;
 use zeroize::Zeroizing;
 
@@ -64,4 +64,12 @@ pub trait Opener: Send + Sync {
         conversation: &'a ConversationId,
         sender: &'a PersonId,
     ) -> Opening<'a, PersonId>;
+
+    /// When `author` wrote this activity in this conversation; `None` where the cloud does not say.
+    fn written<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        author: &'a PersonId,
+        activity: &'a ActivityId,
+    ) -> Opening<'a, Option<Time>>;
 }

@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router::directory::{Directory, Person};
-use router::ids::{ConversationId, EntryId, PersonId, StreamId, Ticket, Time};
+use router::ids::{ActivityId, ConversationId, EntryId, PersonId, StreamId, Ticket, Time};
 use router::tag::Tagger;
 use router::times::Times;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -46,6 +46,7 @@ use tokio::time::timeout;
 use webex_api::Url;
 use webex_api::auth::{AccessToken, Secret};
 use webex_api::client::MercuryConfig;
+use webex_api::conversation::GetActivity;
 use webex_api::device::Device;
 use webex_api::mercury::Backoff;
 
@@ -505,6 +506,25 @@ impl Opener for WebexOpener {
         Box::pin(async move {
             let via = self.0.reader(conversation, sender);
             self.0.keys.open(&via, key, jwe).await
+        })
+    }
+
+    fn written<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        author: &'a PersonId,
+        activity: &'a ActivityId,
+    ) -> Opening<'a, Option<Time>> {
+        Box::pin(async move {
+            let (Ok(url), Ok(id)) = (conversation.as_str().parse(), activity.as_str().parse()) else {
+                return Ok(None);
+            };
+            let via = self.0.reader(conversation, author);
+            match self.0.cloud.send_as(&via, GetActivity { conversation: url, id }).await {
+                Ok(activity) => Ok(activity.published.map(intake::time)),
+                Err(error) if error.is_gone() => Ok(None),
+                Err(error) => Err(OpenError::Later(error.cause().0)),
+            }
         })
     }
 

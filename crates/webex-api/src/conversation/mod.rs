@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use serde::Deserialize;
 
 pub use self::create::{Create, CreateLocked, FindDirect};
-pub use self::page::{Activities, List, Listed, Page};
+pub use self::page::{Activities, GetActivity, List, Listed, Page};
 use crate::activity::Target;
 use crate::endpoint::{Context, Destination, Endpoint, plain, read};
 use crate::{ActivityId, ApiError, ConversationId, KmsUri, OrgId, PersonId, Timestamp, Url};

@@ -9,7 +9,7 @@ use super::Conversation;
 use crate::activity::Activity;
 use crate::catalog::Service;
 use crate::endpoint::{Context, Destination, Endpoint, next_link, plain, read};
-use crate::{ApiError, Timestamp, Url};
+use crate::{ActivityId, ApiError, Timestamp, Url};
 
 /// `GET {conversation}/conversations`: the asking person's conversations. Every cluster is asked
 /// by itself, and every page is followed.
@@ -139,6 +139,31 @@ impl Endpoint for Activities {
         let entries = wire.items.len();
         let (activities, unreadable) = readable(wire.items);
         Ok(Page { activities, entries, unreadable })
+    }
+}
+
+/// `GET {conversation.url}/activities/{id}`: one activity of a conversation; of a deleted one the tombstone that is left.
+#[derive(Clone, Debug)]
+pub struct GetActivity {
+    /// The conversation's address.
+    pub conversation: Url,
+    /// Which activity.
+    pub id: ActivityId,
+}
+
+impl Endpoint for GetActivity {
+    type Response = Activity;
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::Address(&self.conversation)
+    }
+
+    fn into_http(self, context: &Context<'_>) -> Result<Request<Bytes>, ApiError> {
+        plain(Method::GET, &self.conversation.join(["activities", self.id.as_str()]), context)
+    }
+
+    fn from_http(response: Response<Bytes>) -> Result<Activity, ApiError> {
+        read(response)
     }
 }
 

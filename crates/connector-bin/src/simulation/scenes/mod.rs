@@ -1,6 +1,7 @@
 //! One thing at a time: what people do in a world without weather, and what their clients show then.
 
 mod away;
+mod before;
 mod compliance;
 mod keys;
 mod left_alone;

@@ -7,9 +7,9 @@ use presence_map::Show;
 use router::entitlement::Client;
 use router::envelope::{Body, Form, Kind, Origin};
 use router::ids::*;
-use router::inbound::{Cause, Inbound, Outcome, SessionEvent, StreamEvent};
+use router::inbound::{Cause, Facts, Inbound, Outcome, SessionEvent, StreamEvent};
 use router::outbound::{Hint, MaybeSent, Wanted};
-use router::outbox::{EntryKind, Lane};
+use router::outbox::{Entry, EntryKind, EntrySummary, Lane, TargetRef};
 use tokio::sync::mpsc;
 use xmpp_core::{Element, ns, session_control};
 
@@ -144,6 +144,34 @@ async fn deliveries_that_cannot_be_made_say_why() {
         }
     };
     assert_eq!(body(&notice), "The bob used Webex App to delete a previously posted message");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_is_older_than_the_enablement_no_notice_is_sent() {
+    let people = facts_of(&["ann", "bob"]);
+    let directory = Directory::default().with(&Facts { people, complete: true }, Time(1000), Time(1000));
+    let opener: Arc<dyn Opener> = Arc::new(Notebook);
+    let notice_of = |activity: &str, known: Vec<EntrySummary>| {
+        let target = Some(TargetRef::Activity(ActivityId::new(activity)));
+        let entry = Entry { target, ..entry(1, "ann", EntryKind::DeleteNotice, Body::None) };
+        Delivery { ticket: Ticket(1), entry, target: known, maybe_sent: MaybeSent::No }
+    };
+    let known = |number| vec![entry(number, "ann", EntryKind::Edit, Body::None).summary()];
+    let older =
+        || Some(Outcome::Uncarried("rule 17: a notice about what is older than the enablement".into()));
+    let later = Some(Outcome::Later { cause: Cause::Host("cloud".into()), after: None });
+    for (activity, known, expected) in [
+        ("999", vec![], older()),
+        // The new text that this notice follows is no old one.
+        ("999", known(1), older()),
+        ("1000", vec![], None),
+        ("nobody knows when", vec![], None),
+        ("not to be asked after", known(2), None),
+        ("not now", vec![], later),
+    ] {
+        let made = delivery::stanza(&notice_of(activity, known), &directory, &opener).await;
+        assert_eq!(made.err(), expected, "{activity}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use presence_map::Show;
 use router::directory::Directory;
 use router::envelope::{Body, Envelope, Link as Written};
 use router::ids::*;
-use router::inbound::{Facts, Inbound, Outcome, PersonFacts, SessionEvent, StreamEvent};
+use router::inbound::{Cause, Facts, Inbound, Outcome, PersonFacts, SessionEvent, StreamEvent};
 use router::outbound::{MaybeSent, Wanted};
 use router::outbox::{Entry, EntryKind, EntryState, Lane};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::seam::{Clock, Generator, Scale};
 
 pub(super) const BOB: &str = "bob@lab.example/webex-1";
 
-/// Opens what is sealed under a known key, and knows whom Bob talks to.
+/// Opens what is sealed under a known key, knows whom Bob talks to, and when what is named for its time was written.
 pub(super) struct Notebook;
 
 impl Opener for Notebook {
@@ -42,6 +42,21 @@ impl Opener for Notebook {
 
     fn recipient<'a>(&'a self, conversation: &'a ConversationId, _: &'a PersonId) -> Opening<'a, PersonId> {
         Box::pin(async move { Ok(PersonId::new(conversation.as_str())) })
+    }
+
+    fn written<'a>(
+        &'a self,
+        _: &'a ConversationId,
+        _: &'a PersonId,
+        activity: &'a ActivityId,
+    ) -> Opening<'a, Option<Time>> {
+        Box::pin(async move {
+            match activity.as_str() {
+                "not now" => Err(OpenError::Later(Cause::Host("cloud".into()))),
+                "not to be asked after" => panic!("it was asked after"),
+                named => Ok(named.parse().ok().map(Time)),
+            }
+        })
     }
 }
 
