@@ -2,13 +2,20 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// The filter that a text stands for.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|e| e.to_string())
+}
+
 /// Sets logging up for the whole process.
 ///
 /// # Errors
-/// The filter cannot be read: what is wrong with it, in words.
-pub(crate) fn start(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|e| format!("log.level: `{filter}` is no level or filter: {e}"))?;
+/// As [`filter`].
+pub(crate) fn start(level: &str) -> Result<(), String> {
+    let filter = filter(level).map_err(|e| format!("log.level: {e}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

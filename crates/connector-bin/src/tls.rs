@@ -1,10 +1,9 @@
 //! TLS as the settings want it, on ring: whom we trust, and what we show of ourselves.
 
-use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
@@ -17,7 +16,7 @@ use crate::config::Imp;
 pub(crate) fn of_cloud(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = system();
     if let Some(path) = ca_file {
-        trust(&mut roots, "webex.ca_file", path)?;
+        trust(&mut roots, path).map_err(|e| format!("webex.ca_file: {e}"))?;
     }
     Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
 }
@@ -34,27 +33,58 @@ pub(crate) fn of_cluster(imp: &Imp, cloud: &Arc<ClientConfig>) -> Result<Arc<Cli
     let roots = match &imp.ca_file {
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            trust(&mut roots, "imp.ca_file", path)?;
+            trust(&mut roots, path).map_err(|e| format!("imp.ca_file: {e}"))?;
             roots
         }
         None => system(),
     };
     let builder = builder()?.with_root_certificates(roots);
     let Some((chain, key)) = &imp.certificate else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let chain = certificates("imp.certificate_file", chain)?;
-    let wrong = |e: &dyn Display| format!("imp.certificate_key_file: {}: {e}", key.display());
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(&e))?;
-    builder.with_client_auth_cert(chain, key).map(Arc::new).map_err(|e| wrong(&e))
+    let chain = certificates(chain).map_err(|e| format!("imp.certificate_file: {e}"))?;
+    let key = private_key(key).map_err(|e| format!("imp.certificate_key_file: {e}"))?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map(Arc::new).map_err(|e| format!("imp.certificate_key_file: {e}"))
 }
 
-/// The certificates in a PEM file, which the setting `key` names.
+/// The certificates in a PEM file, of which there is one at least.
 ///
 /// # Errors
 /// The file cannot be read, or there is something else in it.
-pub(crate) fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| format!("{key}: {}: {e}", path.display()))
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.map_err(|e| unreadable(path, &e))?;
+    if found.is_empty() { Err(format!("{} holds no certificate in PEM", path.display())) } else { Ok(found) }
+}
+
+/// The authorities in a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or there is something else in it.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    trust(&mut roots, path)?;
+    Ok(roots)
+}
+
+/// Whether a certificate chain and the private key in a PEM file belong together.
+///
+/// # Errors
+/// They do not, or there is no key in the file.
+pub(crate) fn own(chain: Vec<CertificateDer<'static>>, key: &Path) -> Result<(), String> {
+    let config = builder()?.with_root_certificates(RootCertStore::empty());
+    let config = config.with_client_auth_cert(chain, private_key(key)?);
+    config.map(drop).map_err(|e| format!("{}: {e}", key.display()))
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| unreadable(path, &e))
+}
+
+fn unreadable(path: &Path, error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(e) => format!("cannot read {}: {e}", path.display()),
+        other => format!("{}: {other}", path.display()),
+    }
 }
 
 fn system() -> RootCertStore {
@@ -63,9 +93,9 @@ fn system() -> RootCertStore {
     roots
 }
 
-fn trust(roots: &mut RootCertStore, key: &str, path: &Path) -> Result<(), String> {
-    for certificate in certificates(key, path)? {
-        roots.add(certificate).map_err(|e| format!("{key}: {}: {e}", path.display()))?;
+fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(())
 }

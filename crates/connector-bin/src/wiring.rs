@@ -1,8 +1,6 @@
 //! The wiring: what the settings say, made into the hub and the edges, and joined. A simulated world is wired by the
 //! same lines, on another ground.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,15 +15,15 @@ use connector_edges::webex::{
     self, Cloud, CloudConfig, Enrolling, PeopleConfig, PresenceConfig, ResourceGroups, Source, TokenConfig,
     WebexConfig, WebexEdge, WebexKept, WebexMeans,
 };
-use connector_edges::{kms_client, webex_api, xmpp_core};
+use connector_edges::{kms_client, webex_api};
 use kms_client::trust::Trust;
-use router::ids::{JabberId, PersonId, Time};
+use router::ids::Time;
 use router::outbox::Storage;
 use router::tag::Tagger;
 use router::times::Times;
 use store::{Options, Store, StoreKey};
 use tokio::task::JoinHandle;
-use webex_api::auth::{self, AccessToken};
+use webex_api::auth;
 use webex_api::client::HttpConfig;
 
 use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, LinkTokens, TokenSource};
@@ -112,23 +110,23 @@ impl Parts {
     /// A setting that cannot be used, and why.
     pub(crate) fn people(&self, config: &Config) -> Result<PeopleConfig, String> {
         let webex = &config.webex;
-        let source = if let Some(path) = &config.directory.users {
+        let source = if let Some(rows) = &config.directory.users {
             let token = webex.admin_token.as_ref().or(webex.machine_token.as_ref());
             let token = token.ok_or("webex.admin_token_file: some token is needed to look people up")?;
-            Source::Table { rows: users(path)?, token: access_token("webex.admin_token_file", token)? }
+            Source::Table { rows: rows.clone(), token: token.clone() }
         } else {
             let admin =
                 webex.admin_token.as_ref().ok_or("webex.admin_token_file: is needed to read people")?;
             let license =
                 webex.license_id.clone().ok_or("webex.license_id: is needed to tell who is enabled")?;
             Source::Licences {
-                admin: access_token("webex.admin_token_file", admin)?,
+                admin: admin.clone(),
                 license: license.into(),
                 jids: Arc::new(self.publishers(config)?),
             }
         };
         let organization = config.organization.id.parse().map_err(|e| format!("organization.id: {e}"))?;
-        let groups = resource_groups(config)?;
+        let groups = resource_groups(config);
         Ok(PeopleConfig { source, organization, groups, refresh: config.directory.refresh })
     }
 
@@ -175,17 +173,6 @@ impl Parts {
     }
 
     fn cluster(&self, imp: &Imp, from_file: bool) -> Result<jabber::Cluster, String> {
-        let nodes: Result<Vec<_>, String> = imp
-            .nodes
-            .iter()
-            .map(|node| {
-                let address = node.split_once('=').map_or(node.as_str(), |(_, address)| address);
-                let (host, port) =
-                    address.rsplit_once(':').ok_or_else(|| format!("imp.nodes: {node}: no port"))?;
-                let port = port.parse().map_err(|_| format!("imp.nodes: {node}: `{port}` is no port"))?;
-                Ok((host.to_owned(), port))
-            })
-            .collect();
         let secret = imp.secret.reveal();
         let access = match imp.link {
             LinkKind::Trusted => jabber::Access::Trusted {
@@ -217,7 +204,7 @@ impl Parts {
         // With one node there is nothing to choose, whatever the cluster calls it.
         let names = match &imp.nodes[..] {
             [_] => Vec::new(),
-            nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node_name(node)).collect(),
+            nodes if imp.axl.is_some() && !from_file => nodes.iter().map(|node| node.name.clone()).collect(),
             _ => Vec::new(),
         };
         let encryption = match imp.tls {
@@ -225,7 +212,8 @@ impl Parts {
             LinkTls::Required => jabber::Encryption::Usual(tls::of_cluster(imp, &self.tls)?),
             LinkTls::Direct => jabber::Encryption::Direct(tls::of_cluster(imp, &self.tls)?),
         };
-        Ok(jabber::Cluster { domains, nodes: nodes?, names, access, encryption })
+        let nodes = imp.nodes.iter().map(|node| (node.host.clone(), node.port)).collect();
+        Ok(jabber::Cluster { domains, nodes, names, access, encryption })
     }
 
     /// Reads the storage, starts the hub and the edges, and joins them; nothing has been said to anybody when this
@@ -260,8 +248,7 @@ impl Parts {
             intake: INTAKE,
             grace: config.limits.grace,
         };
-        let bot = config.webex.bot_token.as_ref().map(|bot| access_token("webex.bot_token_file", bot));
-        let bot = bot.transpose()?;
+        let bot = config.webex.bot_token.clone();
         let trust = trust(config)?;
         let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
         let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| causes(&e))?;
@@ -344,23 +331,13 @@ fn token_config(config: &Config) -> Result<TokenConfig, String> {
     let webex = &config.webex;
     let client = oauth_client(config);
     match (webex.token_source, &webex.machine_token) {
-        (TokenSource::Organization, Some(machine)) => Ok(TokenConfig::Organization {
-            client,
-            machine: access_token("webex.machine_token_file", machine)?,
-        }),
+        (TokenSource::Organization, Some(machine)) => {
+            Ok(TokenConfig::Organization { client, machine: machine.clone() })
+        }
         (TokenSource::User, _) => {
-            let lines = webex.user_tokens.as_ref().map_or("", config::Secret::reveal).lines().enumerate();
-            let mut listed = Vec::new();
-            for (n, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-                let Some((person, token)) = line.split_once(',') else {
-                    return Err(format!(
-                        "webex.user_tokens_file: line {}: expected person id,refresh token",
-                        n + 1
-                    ));
-                };
-                listed.push((PersonId::new(person.trim().to_lowercase()), token.trim().to_owned().into()));
-            }
-            Ok(TokenConfig::User { client, listed })
+            let listed = webex.user_tokens.iter();
+            let listed = listed.map(|(person, token)| (person.clone(), token.reveal().to_owned().into()));
+            Ok(TokenConfig::User { client, listed: listed.collect() })
         }
         (TokenSource::Relay, ..) => Ok(TokenConfig::Relay),
         _ => Err("webex.token_source: its file of tokens is missing".into()),
@@ -379,68 +356,16 @@ fn proxy(proxy: &config::Proxy) -> webex::Proxy {
     webex::Proxy { host: proxy.host.clone(), port: proxy.port, credentials }
 }
 
-fn access_token(key: &str, secret: &config::Secret) -> Result<AccessToken, String> {
-    AccessToken::try_from(secret.reveal().to_owned()).map_err(|e| format!("{key}: {e}"))
-}
-
 /// The resource groups of people, and our own.
-///
-/// # Errors
-/// The file cannot be read: where, and why.
-pub(crate) fn resource_groups(config: &Config) -> Result<ResourceGroups, String> {
+fn resource_groups(config: &Config) -> ResourceGroups {
     let own = config.deployment.resource_group.as_deref().map(Into::into);
-    let Some(path) = &config.directory.resource_groups else {
-        return Ok(ResourceGroups { own, of: BTreeMap::new() });
-    };
-    let wrong = |what: String| format!("directory.resource_groups: {}{what}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(format!(": {e}")))?;
-    let mut of = BTreeMap::new();
-    for (n, line) in lines(&text) {
-        let (mail, group) =
-            line.split_once(',').ok_or_else(|| wrong(format!(" line {n}: expected mail,group")))?;
-        of.insert(mail.trim().to_lowercase(), group.trim().into());
-    }
-    Ok(ResourceGroups { own, of })
-}
-
-/// The lines of a file that say something, with their numbers.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().enumerate().map(|(n, line)| (n + 1, line));
-    lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-}
-
-/// The file of jid,mail,enabled.
-///
-/// # Errors
-/// Which line is wrong, and what is expected.
-pub(crate) fn users(path: &Path) -> Result<Vec<(JabberId, String, bool)>, String> {
-    let wrong = |line: usize, what: &str| format!("directory.users: {} line {line}: {what}", path.display());
-    let text =
-        std::fs::read_to_string(path).map_err(|e| format!("directory.users: {}: {e}", path.display()))?;
-    let mut rows = Vec::new();
-    for (n, line) in lines(&text) {
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-        let [jid, mail, enabled] = cells[..] else { return Err(wrong(n, "expected jid,mail,enabled")) };
-        let jid: xmpp_core::BareJid = jid.parse().map_err(|_| wrong(n, "the first column is no bare JID"))?;
-        if !mail.contains('@') {
-            return Err(wrong(n, "the second column is no mail address"));
-        }
-        let enabled = enabled.parse().map_err(|_| wrong(n, "the third column is neither true nor false"))?;
-        rows.push((JabberId::new(jid.to_string().to_lowercase()), mail.to_lowercase(), enabled));
-    }
-    Ok(rows)
-}
-
-/// What the cluster calls a node of `imp.nodes`.
-fn node_name(node: &str) -> String {
-    let name = node.split_once('=').map(|(name, _)| name);
-    name.or_else(|| node.rsplit_once(':').map(|(host, _)| host)).unwrap_or(node).to_owned()
+    ResourceGroups { own, of: config.directory.resource_groups.clone().unwrap_or_default() }
 }
 
 fn trust(config: &Config) -> Result<Trust, String> {
     match &config.webex.kms_ca_file {
         Some(path) => {
-            let roots = tls::certificates("webex.kms_ca_file", path)?;
+            let roots = tls::certificates(path).map_err(|e| format!("webex.kms_ca_file: {e}"))?;
             Trust::pinned(&roots).map_err(|e| format!("webex.kms_ca_file: {}: {e}", path.display()))
         }
         None => Ok(Trust::danger_any_chain()),

@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use connector_edges::webex_api::auth::AccessToken;
 use connector_edges::webex_api::{Timestamp, Url};
 use router::ids::Time;
 
 use super::reader::{At, Mistake, Reader};
 use super::{
-    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, LinkTokens,
-    Organization, Presence, Proxy, Secret, Store, TokenSource, Webex,
+    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, LinkTokens, Node,
+    Organization, Presence, Proxy, Secret, Store, TokenSource, Webex, files,
 };
 use crate::plan::deployment::{Host, Size};
+use crate::{telemetry, tls};
 
 /// The file on its way to being understood, and the folder that its paths start from.
 pub(super) struct File<'a> {
@@ -44,7 +46,7 @@ impl<'a> File<'a> {
         let presence = self.presence();
         let limits = self.limits();
         let status = self.status();
-        let log = self.reader.text(At { table: "log", index: 0 }, "level");
+        let log = self.log();
         let time_scale = self.reader.number(At { table: "testing", index: 0 }, "time_scale", 1..1001);
         let config = Config {
             organization: organization?,
@@ -61,6 +63,15 @@ impl<'a> File<'a> {
         };
         self.refuse_insecure(&config);
         Some(config)
+    }
+
+    fn log(&mut self) -> Option<String> {
+        let at = At { table: "log", index: 0 };
+        let level = self.reader.text(at, "level")?;
+        if let Err(e) = telemetry::filter(&level) {
+            self.reader.wrong(at, "level", format!("`{level}` is no level or filter: {e}"));
+        }
+        Some(level)
     }
 
     fn organization(&mut self) -> Option<Organization> {
@@ -110,16 +121,20 @@ impl<'a> File<'a> {
         );
         let client_id = self.reader.text(at, "client_id");
         let client_secret = self.secret(at, "client_secret_file");
-        let machine_token = self.secret(at, "machine_token_file");
+        let machine_token = self.token(at, "machine_token_file");
         if token_source == Some(TokenSource::Organization) && machine_token.is_none() {
             self.reader.wrong(at, "machine_token_file", "is needed with token_source = \"organization\"");
         }
-        let user_tokens = self.secret(at, "user_tokens_file");
-        let bot_token = self.secret(at, "bot_token_file");
+        let user_tokens = self.rows(at, "user_tokens_file", files::user_tokens).unwrap_or_default();
+        let bot_token = self.token(at, "bot_token_file");
         if token_source == Some(TokenSource::Relay) && bot_token.is_none() {
             self.reader.wrong(at, "bot_token_file", "is needed with token_source = \"relay\"");
         }
-        let admin_token = self.secret(at, "admin_token_file");
+        let admin_token = self.token(at, "admin_token_file");
+        if from_file && admin_token.is_none() && machine_token.is_none() {
+            let what = "is needed to look people up, unless machine_token_file is given";
+            self.reader.wrong(at, "admin_token_file", what);
+        }
         let license_id = self.reader.text(at, "license_id");
         let message_license_id = self.reader.text(at, "message_license_id");
         if !from_file {
@@ -142,7 +157,7 @@ impl<'a> File<'a> {
         let kms_ca_file = self.path(at, "kms_ca_file");
         for (key, path) in [("ca_file", &ca_file), ("kms_ca_file", &kms_ca_file)] {
             if let Some(path) = path {
-                self.readable(at, key, path);
+                self.usable(at, key, tls::authorities(path));
             }
         }
         let proxy = self.proxy(at);
@@ -221,7 +236,6 @@ impl<'a> File<'a> {
     fn imp(&mut self, index: usize, from_file: bool) -> Option<Imp> {
         let at = At { table: "imp", index };
         let publisher = self.reader.text(at, "publisher");
-        let nodes = self.reader.texts(at, "nodes");
         let link = self.reader.choice(
             at,
             "link",
@@ -262,17 +276,17 @@ impl<'a> File<'a> {
         let ca_file = self.path(at, "ca_file");
         let certificate_file = self.path(at, "certificate_file");
         let certificate_key_file = self.path(at, "certificate_key_file");
-        for (key, path) in [
-            ("ca_file", &ca_file),
-            ("certificate_file", &certificate_file),
-            ("certificate_key_file", &certificate_key_file),
-        ] {
-            if let Some(path) = path {
-                self.readable(at, key, path);
-            }
+        if let Some(path) = &ca_file {
+            self.usable(at, "ca_file", tls::authorities(path));
         }
         let certificate = match (certificate_file, certificate_key_file) {
-            (Some(chain), Some(key)) => Some((chain, key)),
+            (Some(chain), Some(key)) => {
+                let chain_is = tls::certificates(&chain);
+                if self.usable(at, "certificate_file", chain_is.as_ref().map_err(Clone::clone)) {
+                    self.usable(at, "certificate_key_file", tls::own(chain_is.unwrap_or_default(), &key));
+                }
+                Some((chain, key))
+            }
             (Some(_), None) => {
                 self.reader.wrong(at, "certificate_key_file", "is needed with certificate_file");
                 None
@@ -308,19 +322,10 @@ impl<'a> File<'a> {
             _ => None,
         };
         let login_url = login_url.unwrap_or_else(|| usual("/EPASSoap/service/v80"));
-        let port = if link? == LinkKind::Trusted { 7400 } else { 5222 };
-        let mut nodes = nodes?;
-        if nodes.is_empty() {
-            nodes.push(host);
-        }
-        for node in &mut nodes {
-            if !node.contains(':') {
-                node.push_str(&format!(":{port}"));
-            }
-        }
+        let nodes = self.nodes(at, &host, if link? == LinkKind::Trusted { 7400 } else { 5222 });
         Some(Imp {
             publisher,
-            nodes,
+            nodes: nodes?,
             link: link?,
             domains: domains?,
             component,
@@ -339,15 +344,9 @@ impl<'a> File<'a> {
 
     fn directory(&mut self) -> Option<Directory> {
         let at = At { table: "directory", index: 0 };
-        let users = self.path(at, "users");
-        if let Some(path) = &users {
-            self.readable(at, "users", path);
-        }
+        let users = self.rows(at, "users", files::users);
         let refresh = self.reader.duration(at, "refresh");
-        let resource_groups = self.path(at, "resource_groups");
-        if let Some(path) = &resource_groups {
-            self.readable(at, "resource_groups", path);
-        }
+        let resource_groups = self.rows(at, "resource_groups", files::resource_groups);
         Some(Directory { users, refresh: refresh?, resource_groups })
     }
 
@@ -445,17 +444,15 @@ impl<'a> File<'a> {
                 self.reader.wrong(at, "login_url", "plain http is refused off loopback: use https");
             }
         }
-        let nodes_on_loopback = config.imp.iter().flat_map(|imp| &imp.nodes).all(|node| {
-            is_loopback(
-                node.rsplit_once(':')
-                    .map_or(node.as_str(), |(host, _)| host)
-                    .rsplit('=')
-                    .next()
-                    .unwrap_or_default(),
-            )
-        });
         let proxy_on_loopback = config.webex.proxy.as_ref().is_none_or(|proxy| is_loopback(&proxy.host));
-        if config.time_scale > 1 && !(proxy_on_loopback && cloud_on_loopback && nodes_on_loopback) {
+        let imp_on_loopback = config.imp.iter().all(|imp| {
+            // Where nothing asks for one-time passwords, their address is not used.
+            let logins = (imp.link == LinkKind::Token).then_some(&imp.login_url);
+            let mut urls = imp.axl.iter().map(|axl| &axl.url).chain(logins);
+            urls.all(|url| host_of_url(url).is_some_and(is_loopback))
+                && imp.nodes.iter().all(|node| is_loopback(&node.host))
+        });
+        if config.time_scale > 1 && !(proxy_on_loopback && cloud_on_loopback && imp_on_loopback) {
             let at = At { table: "testing", index: 0 };
             self.reader.wrong(at, "time_scale", "above 1 is refused unless every address is on loopback");
         }
@@ -465,10 +462,55 @@ impl<'a> File<'a> {
         self.reader.path(at, key).map(|path| self.folder.join(path))
     }
 
-    fn readable(&mut self, at: At, key: &'static str, path: &Path) {
-        if let Err(e) = std::fs::File::open(path) {
-            self.reader.wrong(at, key, format!("cannot read {}: {e}", path.display()));
+    /// Whether what was found there can be used; a mistake if not.
+    fn usable<T>(&mut self, at: At, key: &'static str, found: Result<T, String>) -> bool {
+        let wrong = found.err();
+        let usable = wrong.is_none();
+        if let Some(what) = wrong {
+            self.reader.wrong(at, key, what);
         }
+        usable
+    }
+
+    /// The content of a file of rows; where it has a mistake nothing is in it, and that is reported. `None` where the
+    /// setting is not given.
+    fn rows<T: Default>(
+        &mut self,
+        at: At,
+        key: &'static str,
+        read: impl Fn(&Path) -> Result<T, String>,
+    ) -> Option<T> {
+        let found = read(&self.path(at, key)?);
+        Some(found.unwrap_or_else(|what| {
+            self.reader.wrong(at, key, what);
+            T::default()
+        }))
+    }
+
+    /// An access token out of its file.
+    fn token(&mut self, at: At, key: &'static str) -> Option<AccessToken> {
+        let token = AccessToken::try_from(self.secret(at, key)?.0);
+        if token.is_err() {
+            self.reader.wrong(
+                at,
+                key,
+                "the file holds what no access token can hold: expected one line of ASCII",
+            );
+        }
+        token.ok()
+    }
+
+    /// The nodes of a cluster: `host`, `host:port` or `name=host:port`; the publisher's host alone if none is given.
+    fn nodes(&mut self, at: At, publisher: &str, usual: u16) -> Option<Vec<Node>> {
+        let mut given = self.reader.texts(at, "nodes")?;
+        if given.is_empty() {
+            given.push(publisher.to_owned());
+        }
+        let nodes: Vec<_> = given.iter().map(|text| node(text, usual).ok_or(text)).collect();
+        for text in nodes.iter().filter_map(|node| node.as_ref().err()) {
+            self.reader.wrong(at, "nodes", format!("`{text}` is no host, host:port or name=host:port"));
+        }
+        Some(nodes.into_iter().flatten().collect())
     }
 
     fn secret(&mut self, at: At, key: &'static str) -> Option<Secret> {
@@ -587,6 +629,19 @@ fn place(url: &str) -> Option<(String, u16)> {
     let rest = url.as_str().split_once("://")?.1;
     let alone = !rest.contains(['@', '/', '?', '#']);
     alone.then(|| (url.host(), url.port()))
+}
+
+/// `host`, `host:port` or `name=host:port`.
+fn node(text: &str, usual: u16) -> Option<Node> {
+    let (name, address) = text.split_once('=').map_or((None, text), |(name, address)| (Some(name), address));
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(host, port)| (host, port.strip_prefix(':')))?,
+        None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map_or(Some(usual), |port| port.parse().ok())?;
+    let name = name.unwrap_or(host);
+    let fits = !name.is_empty() && !host.is_empty() && !host.contains(char::is_whitespace);
+    fits.then(|| Node { name: name.to_owned(), host: host.to_owned(), port })
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -2,16 +2,20 @@
 //! opened or bound.
 
 mod file;
+mod files;
 mod reader;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use connector_edges::webex_api::auth::AccessToken;
 use file::File;
+pub(crate) use files::User;
 pub(crate) use reader::Mistake;
-use router::ids::Time;
+use router::ids::{PersonId, Time};
 pub(crate) use settings::example;
 
 use crate::plan::deployment::Host;
@@ -55,10 +59,10 @@ pub(crate) struct Webex {
     pub(crate) token_source: TokenSource,
     pub(crate) client_id: String,
     pub(crate) client_secret: Secret,
-    pub(crate) machine_token: Option<Secret>,
-    pub(crate) user_tokens: Option<Secret>,
-    pub(crate) bot_token: Option<Secret>,
-    pub(crate) admin_token: Option<Secret>,
+    pub(crate) machine_token: Option<AccessToken>,
+    pub(crate) user_tokens: Vec<(PersonId, Secret)>,
+    pub(crate) bot_token: Option<AccessToken>,
+    pub(crate) admin_token: Option<AccessToken>,
     pub(crate) license_id: Option<String>,
     pub(crate) message_license_id: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
@@ -88,7 +92,7 @@ pub(crate) enum TokenSource {
 #[derive(Debug)]
 pub(crate) struct Imp {
     pub(crate) publisher: String,
-    pub(crate) nodes: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) link: LinkKind,
     pub(crate) domains: Vec<String>,
     pub(crate) component: Option<String>,
@@ -105,6 +109,22 @@ pub(crate) struct Imp {
     /// IM addresses are directory URIs, where the publisher does not tell them.
     pub(crate) directory_uris: bool,
     pub(crate) axl: Option<Axl>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// What the cluster calls it.
+    pub(crate) name: String,
+    /// Without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl std::fmt::Display for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 /// How sessions are held on IM and Presence.
@@ -146,9 +166,11 @@ pub(crate) struct Axl {
 
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pub(crate) users: Option<PathBuf>,
+    /// The people of the file that is read in place of AXL and licences; `None` without one.
+    pub(crate) users: Option<Vec<User>>,
     pub(crate) refresh: Duration,
-    pub(crate) resource_groups: Option<PathBuf>,
+    /// The resource group of each mail address; `None` where nobody is in any.
+    pub(crate) resource_groups: Option<BTreeMap<String, Box<str>>>,
 }
 
 /// What this connector is among others.

@@ -19,6 +19,21 @@ impl Folder {
         }
         let earlier = format!("{},2026-01-31\n\n{},2026-02-28\n", "1".repeat(64), "2".repeat(64));
         std::fs::write(path.join("earlier.keys"), earlier).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["connector.corp.example".to_owned()]).unwrap();
+        for pem in ["ca.pem", "kms-ca.pem", "imp-ca.pem", "connector.pem"] {
+            std::fs::write(path.join(pem), made.cert.pem()).unwrap();
+        }
+        let other = rcgen::KeyPair::generate().unwrap();
+        for (file, content) in [
+            ("connector.key", made.signing_key.serialize_pem()),
+            ("other.key", other.serialize_pem()),
+            ("two-lines", "a token\nand more".into()),
+            ("tokens.csv", "40e8a6f4-0000-4000-8000-000000000001,refresh\n".into()),
+            ("groups.csv", "# who is where\n\na@corp.example,europe\n".into()),
+            ("users.csv", "a@corp.example,a@corp.example,true\nb@corp.example,nobody,true\n".into()),
+        ] {
+            std::fs::write(path.join(file), content).unwrap();
+        }
         Self(path)
     }
 
@@ -67,7 +82,8 @@ fn the_example_with_every_setting_is_read_without_a_mistake() {
     let folder = Folder::new("full");
     assert_eq!(folder.mistakes(&full()), Vec::<String>::new());
     let config = parse(&full(), &folder.0).unwrap();
-    assert_eq!(config.imp[0].nodes, ["imp1.corp.example:7400"]);
+    let node = Node { name: "imp1.corp.example".into(), host: "imp1.corp.example".into(), port: 7400 };
+    assert_eq!(config.imp[0].nodes, [node]);
     // The trusted port of IM and Presence speaks nothing else.
     assert_eq!(config.imp[0].tls, LinkTls::Off);
     assert_eq!(config.imp[0].axl.as_ref().unwrap().url, "https://imp1.corp.example:8443/axl/");
@@ -179,6 +195,43 @@ fn each_mistake_names_its_line_and_what_is_expected() {
             "time_scale = 20",
             "testing.time_scale: above 1 is refused unless every address is on loopback",
         ),
+        ("level = \"info\"", "level = \"edges=loud\"", "log.level: `edges=loud` is no level or filter"),
+        (
+            "machine_token_file = \"machine.token\"",
+            "machine_token_file = \"two-lines\"",
+            "webex.machine_token_file: the file holds what no access token can hold",
+        ),
+        (
+            "user_tokens_file = \"tokens.csv\"",
+            "user_tokens_file = \"two-lines\"",
+            "two-lines line 1: expected person id,refresh token",
+        ),
+        ("ca_file = \"ca.pem\"", "ca_file = \"none.pem\"", "webex.ca_file: cannot read"),
+        (
+            "kms_ca_file = \"kms-ca.pem\"",
+            "kms_ca_file = \"store.key\"",
+            "store.key holds no certificate in PEM",
+        ),
+        (
+            "certificate_key_file = \"connector.key\"",
+            "certificate_key_file = \"other.key\"",
+            "imp.certificate_key_file: ",
+        ),
+        (
+            "nodes = []",
+            "nodes = [\"imp1:many\"]",
+            "imp.nodes: `imp1:many` is no host, host:port or name=host:port",
+        ),
+        (
+            "resource_groups = \"groups.csv\"",
+            "resource_groups = \"two-lines\"",
+            "two-lines line 1: expected mail,group",
+        ),
+        (
+            "# users = \"users.csv\"",
+            "users = \"users.csv\"",
+            "users.csv line 2: the second column is no mail address",
+        ),
         ("[status]", "[statue]", "statue: no such table"),
         (
             "poll = \"10m\"",
@@ -213,4 +266,45 @@ fn what_is_not_toml_names_the_line() {
     let folder = Folder::new("toml");
     let mistakes = folder.mistakes("[organization]\nid = \n");
     assert!(mistakes[0].starts_with("line 2: file: "), "{mistakes:?}");
+}
+
+#[test]
+fn a_node_is_a_host_with_or_without_a_port_and_a_name() {
+    let folder = Folder::new("nodes");
+    let nodes = "nodes = [\"imp1.corp.example\", \"sub=10.0.0.2:7401\", \"[::1]:7402\", \"[::1]\"]";
+    let config = parse(&full().replace("nodes = []", nodes), &folder.0).unwrap();
+    let node = |name: &str, host: &str, port| Node { name: name.into(), host: host.into(), port };
+    let expected = [
+        node("imp1.corp.example", "imp1.corp.example", 7400),
+        node("sub", "10.0.0.2", 7401),
+        node("::1", "::1", 7402),
+        node("::1", "::1", 7400),
+    ];
+    assert_eq!(config.imp[0].nodes, expected);
+}
+
+#[test]
+fn clocks_run_faster_only_where_everything_is_on_loopback() {
+    let folder = Folder::new("scale");
+    let local = full()
+        .replace("time_scale = 1", "time_scale = 20")
+        .replace("https://u2c.wbx2.com", "http://127.0.0.1:1")
+        .replace("http://proxy.corp.example:3128", "http://[::1]:3128")
+        .replace("axl_url = \"https://imp1.corp.example:8443", "axl_url = \"https://localhost:8443")
+        .replace("nodes = []", "nodes = [\"[::1]:7400\"]");
+    assert_eq!(folder.mistakes(&local), Vec::<String>::new());
+    let one_time = local.replace("link = \"a\"", "link = \"c\"");
+    let rows = [
+        local.replace("http://127.0.0.1:1", "https://u2c.wbx2.com"),
+        local.replace("[::1]:3128", "proxy:3128"),
+        local.replace("https://localhost:8443", "https://imp1.corp.example:8443"),
+        local.replace("nodes = [\"[::1]:7400\"]", "nodes = [\"[::1]:7400\", \"10.0.0.2\"]"),
+        // Passwords are asked for at an address of the corporation.
+        one_time,
+    ];
+    for row in rows {
+        let mistakes = folder.mistakes(&row);
+        let expected = "testing.time_scale: above 1 is refused unless every address is on loopback";
+        assert!(mistakes.len() == 1 && mistakes[0].ends_with(expected), "{mistakes:?}");
+    }
 }

@@ -11,7 +11,7 @@ use connector_edges::webex::{Source, read_organization};
 use super::deployment::{ConnectorCluster, Deployment, Group, ImpCluster, Node, Unlicensed};
 use crate::app;
 use crate::config::{self, Config};
-use crate::wiring::{self, Ground, Parts};
+use crate::wiring::{Ground, Parts};
 
 /// Reads the deployment of these connectors.
 ///
@@ -34,8 +34,8 @@ pub(super) async fn deployment(paths: &[PathBuf]) -> Result<Deployment, String> 
         if config.imp.iter().any(|imp| !known(&imp.publisher)) {
             read_imp(&config, &mut deployment.imp, &mut users).await?;
         }
-        for (mail, group) in wiring::resource_groups(&config)?.of {
-            deployment.resource_groups.entry(group.into()).or_default().insert(mail);
+        for (mail, group) in config.directory.resource_groups.iter().flatten() {
+            deployment.resource_groups.entry(group.to_string()).or_default().insert(mail.clone());
         }
         first.get_or_insert(config);
     }
@@ -70,8 +70,7 @@ struct User {
 /// Reads the IM and Presence clusters of a connector that were not read yet.
 async fn read_imp(config: &Config, imp: &mut Vec<ImpCluster>, users: &mut Vec<User>) -> Result<(), String> {
     let is_new = |name: &str, imp: &[ImpCluster]| imp.iter().all(|known| known.name != name);
-    if let Some(path) = &config.directory.users {
-        let rows = wiring::users(path)?;
+    if let Some(rows) = &config.directory.users {
         for cluster in &config.imp {
             if !is_new(&cluster.publisher, imp) {
                 continue;
