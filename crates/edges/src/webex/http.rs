@@ -105,6 +105,9 @@ pub enum CloudError {
     /// The answer pointed somewhere where our tokens must not go.
     #[error("address on {0} is not the cloud's")]
     Untrusted(String),
+    /// The cloud named an address where our tokens would travel unencrypted.
+    #[error("address on {0} is not encrypted")]
+    Plain(String),
     /// The request failed.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -115,7 +118,11 @@ impl CloudError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Token { .. } | Self::Limited { .. } | Self::NoService(_) | Self::Untrusted(_) => true,
+            Self::Token { .. }
+            | Self::Limited { .. }
+            | Self::NoService(_)
+            | Self::Untrusted(_)
+            | Self::Plain(_) => true,
             Self::Api(error) => error.is_refusal(),
         }
     }
@@ -135,7 +142,7 @@ impl CloudError {
             Self::Token { person, .. } => (Cause::Token(person.clone()), None),
             Self::Limited { host, after } => (Cause::Host(host.as_str().into()), Some(millis(*after))),
             Self::NoService(name) => (Cause::Host((*name).into()), None),
-            Self::Untrusted(host) => (Cause::Host(host.as_str().into()), None),
+            Self::Untrusted(host) | Self::Plain(host) => (Cause::Host(host.as_str().into()), None),
             Self::Api(error) => {
                 let host = match error {
                     ApiError::Connect { host, .. }
@@ -304,10 +311,24 @@ impl Cloud {
     ) -> Result<E::Response, CloudError> {
         let base = match endpoint.destination() {
             Destination::Service(service) => self.base(service).await?,
-            Destination::Address(url) if self.catalog().await?.trusts(url) => url.clone(),
+            Destination::Address(url) if self.catalog().await?.trusts(url) => {
+                self.encrypted(url)?;
+                url.clone()
+            }
             Destination::Address(url) => return Err(CloudError::Untrusted(url.host())),
         };
         self.exchange(endpoint, &base, caller.into()).await
+    }
+
+    /// Whether a token may travel there: in the clear only to the host that the settings themselves reach so, which is
+    /// on loopback.
+    ///
+    /// # Errors
+    /// [`CloudError::Plain`] for any other address that is not encrypted.
+    pub(super) fn encrypted(&self, url: &Url) -> Result<(), CloudError> {
+        let discovery = &self.shared.config.discovery;
+        let meant = !discovery.is_secure() && discovery.host() == url.host();
+        if url.is_secure() || meant { Ok(()) } else { Err(CloudError::Plain(url.host())) }
     }
 
     /// A token for this person.
@@ -431,7 +452,9 @@ impl Cloud {
             return Ok(self.shared.config.discovery.clone());
         }
         let catalog = self.catalog().await?;
-        catalog.base(service).cloned().ok_or(CloudError::NoService(service.name()))
+        let base = catalog.base(service).ok_or(CloudError::NoService(service.name()))?;
+        self.encrypted(base)?;
+        Ok(base.clone())
     }
 
     async fn catalog(&self) -> Result<Arc<Catalog>, CloudError> {

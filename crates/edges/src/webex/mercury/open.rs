@@ -26,9 +26,10 @@ pub(super) struct Ready {
 /// Opens a socket of this device and waits until it is ready.
 pub(super) async fn ready(side: &Side, person: &PersonId, device: &Device) -> Result<Ready, Fate> {
     let failed = |error: &CloudError| {
-        tracing::warn!(%person, error = causes(error), "no token for the socket");
+        tracing::warn!(%person, error = causes(error), "no socket is tried");
         Fate::Reconnect
     };
+    side.cloud.encrypted(&device.web_socket_url).map_err(|error| failed(&error))?;
     let token = side.cloud.token(person).await.map_err(|error| failed(&error))?;
     let now = Timestamp(side.clock.now().0);
     let random = super::super::http::random(&side.generator);

@@ -86,6 +86,25 @@ async fn no_token_goes_to_an_address_that_is_not_the_clouds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_token_goes_in_the_clear_to_another_host_than_the_settings_name() {
+    let sky = Sky::new(|_, address, _| {
+        address.contains("catalog").then(|| {
+            let links = json!({"conversation": "http://conversation.example/api/v1",
+                "idbroker": "http://cloud.example", "wdm": "http://cloud.example/wdm"});
+            (200, json!({"serviceLinks": links}))
+        })
+    });
+    let plain = "address on conversation.example is not encrypted";
+    assert_eq!(sky.cloud.send_as(&alice(), LIST).await.unwrap_err().to_string(), plain);
+    let listed = Get("http://conversation.example/api/v1/conversations/c1".parse().unwrap());
+    assert_eq!(sky.cloud.send_as(&alice(), listed).await.unwrap_err().to_string(), plain);
+    let socket = |address: &str| sky.cloud.encrypted(&address.parse().unwrap()).is_ok();
+    assert!(socket("wss://mercury.example/d1") && socket("ws://cloud.example:81/d1"));
+    assert!(!socket("ws://mercury.example/d1"));
+    assert!(sky.shared.asked("DIAL conversation.example").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cloud_is_reached_on_443_where_its_catalog_names_no_port() {
     let sky = Sky::new(|_, address, _| {
         address.contains("catalog").then(|| {

@@ -8,7 +8,7 @@ use router::ids::{PersonId, StreamId, Time, Upstream};
 use router::inbound::Inbound;
 use serde_json::{Value, json};
 
-use super::world::{ALICE, BASE, BOB, START, World, conversation, number, post};
+use super::world::{ALICE, BASE, BOB, MERCURY, START, World, conversation, number, post};
 use crate::port::Order;
 use crate::webex::WebexKept;
 
@@ -303,7 +303,7 @@ async fn at_the_device_limit_only_our_own_devices_make_room() {
         ("GET", "/wdm/devices") => {
             let device = |n: u8, name: &str| {
                 json!({"url": format!("http://cloud.example/wdm/devices/{n}"), "name": name,
-                    "webSocketUrl": "ws://mercury.example/x"})
+                    "webSocketUrl": format!("ws://cloud.example:{MERCURY}/x")})
             };
             let ours = device(1, "Hybrid Message connector");
             Some((200, json!({"devices": [ours, device(2, "Alice's phone")]})))

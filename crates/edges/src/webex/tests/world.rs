@@ -53,6 +53,9 @@ pub(super) struct Shared {
     sockets: mpsc::UnboundedSender<WebSocketStream<DuplexStream>>,
 }
 
+/// The port of Mercury.
+pub(super) const MERCURY: u16 = 81;
+
 struct Pipes(Arc<Shared>);
 
 impl Dial for Pipes {
@@ -63,7 +66,7 @@ impl Dial for Pipes {
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
         let shared = Arc::clone(&self.0);
         shared.log.lock().unwrap().push(format!("DIAL {host}:{port}"));
-        let mercury = host == "mercury.example";
+        let mercury = port == MERCURY;
         Box::pin(async move {
             let (near, far) = duplex(256 * 1024);
             tokio::spawn(async move {
@@ -132,7 +135,7 @@ fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
         ("POST", "/wdm/devices") => (
             200,
             json!({"url": "http://cloud.example/wdm/devices/d1", "name": body["name"],
-                "webSocketUrl": "ws://mercury.example/d1"}),
+                "webSocketUrl": format!("ws://cloud.example:{MERCURY}/d1")}),
         ),
         ("POST", "/conversation/api/v1/users") => (
             200,
