@@ -219,3 +219,36 @@ fn what_a_peer_refuses_is_said_and_tried_again() {
     connector.wait_up(&lab);
     assert!(get(&format!("{}/status", lab.connector_status())).is_ok());
 }
+
+/// On a full disk nothing new is taken over, and what was not taken over is not lost.
+#[test]
+fn a_full_disk_is_said_and_loses_nothing() {
+    let scratch = Scratch::new("bad-disk");
+    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", "20"]);
+    let settings = Path::new(lab.endpoint("connector_config"));
+    let text = fs::read_to_string(settings).unwrap();
+    fs::write(settings, text + "\n[limits]\nfree_space = \"1MiB\"\n").unwrap();
+    let log = || fs::read_to_string(lab.folder().join("connector.log")).unwrap();
+    let connector = Connector::start(&lab);
+    connector.wait_up(&lab);
+    drop(connector);
+
+    replace(settings, "1MiB", "1000000GiB");
+    let mut full = Connector::start(&lab);
+    let said = "the disk of the store is down to its floor: nothing new is taken over";
+    assert!(wait_until(SOON, || log().contains(said)), "{}", log());
+    lab.say("alice/webex", "bob", "while the disk was full");
+    lab.say("bob/jabber", "alice", "in Jabber, too");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!full.has_ended(), "it waits for room");
+    assert!(lab.heard("bob/jabber", "alice").is_empty() && lab.heard("alice/webex", "bob").is_empty());
+    drop(full);
+
+    replace(settings, "1000000GiB", "1MiB");
+    let _connector = Connector::start(&lab);
+    for (client, from, text) in
+        [("bob/jabber", "alice", "while the disk was full"), ("alice/webex", "bob", "in Jabber, too")]
+    {
+        assert!(wait_until(SOON, || lab.heard(client, from) == [text]), "{client}: {}", log());
+    }
+}

@@ -52,6 +52,15 @@ fn the_tour_tells_its_story_at_the_speed_of_life() {
 }
 
 #[test]
+fn the_tour_is_the_same_over_tls_with_a_client_stream_for_each_user() {
+    for link in ["b", "c"] {
+        let out = connector(&["lab", "--tour", "--tls", "--link", link, SCALE[0], SCALE[1]]);
+        let story = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "link {link}: {story}{}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
 fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port = taken.local_addr().expect("it has an address").port().to_string();

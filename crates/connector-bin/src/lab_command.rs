@@ -189,6 +189,8 @@ mod tests {
         let disable = serde_json::from_value(serde_json::json!({"name": "bob", "enabled": false})).unwrap();
         let report = toured(|lab| lab.ctx().people.change(&disable).unwrap()).await;
         assert!(!report.as_expected);
+        // Which ends the process with status 1.
+        assert_eq!(verdict(&report).unwrap_err(), "the tour was not seen as the overview says");
         let wrong: Vec<_> =
             report.interactions.iter().filter(|i| i.expected && !i.arrived).map(|i| i.id).collect();
         assert_eq!(wrong, ["IX-T07"]);

@@ -178,6 +178,9 @@ impl Hub {
         let (run, kept, streams) = (loaded.run, loaded.kept.clone(), loaded.streams.clone());
         let known = loaded.directory.is_some();
         let room = storage.room();
+        if room == Some(0) {
+            say_full();
+        }
         let router = Router::new(settings.router.clone(), loaded, clock.now())?;
         let cursors = router.cursors().map(|(person, time)| (person.clone(), time)).collect();
         let found = Found { run, kept, streams, cursors };
@@ -377,22 +380,30 @@ impl Hub {
         }
     }
 
+    /// How much room there is on the disk of the store now.
+    fn learn_room(&mut self, room: Option<u64>) {
+        match (self.room, room) {
+            (Some(0), Some(0)) => {}
+            (_, Some(0)) => say_full(),
+            (Some(0), _) => tracing::info!("the disk of the store has room again"),
+            _ => {}
+        }
+        self.room = room;
+    }
+
     /// What the store has answered.
     fn stored(&mut self, answer: Answer) {
         match answer {
             Answer::Committed { batches, room } => {
                 self.committing -= batches.len();
-                if self.room != Some(0) && room == Some(0) {
-                    tracing::error!("the disk of the store is down to its floor: nothing new is taken over");
-                }
-                self.room = room;
+                self.learn_room(room);
                 for (id, novelties) in batches {
                     tracing::debug!(batch = id.0, inputs = novelties.len(), "committed");
                     self.route(Inbound::Committed(id, novelties));
                 }
             }
             Answer::Told => {}
-            Answer::Room(room) => self.room = room,
+            Answer::Room(room) => self.learn_room(room),
             Answer::Deliver { ticket, entry, maybe_sent, stored } => {
                 self.hand_over(ticket, entry, maybe_sent, stored);
             }
@@ -567,4 +578,8 @@ async fn wait(until: Option<Instant>) {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
+}
+
+fn say_full() {
+    tracing::error!("the disk of the store is down to its floor: nothing new is taken over");
 }

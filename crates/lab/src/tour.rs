@@ -121,7 +121,7 @@ pub struct Spoken {
     pub text: String,
     /// Which clients saw it, in order.
     pub seen: Vec<Sighting>,
-    /// Each client that should have seen it did, once, and no other.
+    /// Each client that should have seen it did, once, and no other; and nothing was on its way any more.
     pub as_expected: bool,
 }
 
@@ -148,7 +148,7 @@ where
 {
     let ctx = lab.ctx();
     let relay = ctx.options.token_source == TokenSource::Relay;
-    settle(lab).await;
+    let mut rested = settle(lab).await;
     let mut scene = Vec::new();
     for step in SCENE {
         scene.push(speak(lab, step, out).await?);
@@ -173,7 +173,7 @@ where
             written,
         ));
     }
-    settle(lab).await;
+    rested &= settle(lab).await;
     let mut interactions = Vec::new();
     for (id, sender, recipient, expected, verdict, text, written) in played {
         let lines = received(ctx, &recipient, &text);
@@ -189,8 +189,12 @@ where
         });
     }
     table(&interactions, out)?;
+    if !rested {
+        writeln!(out, "\nNOT AT REST: something was still on its way when this was judged")?;
+    }
     let right = |i: &Interaction| i.times == usize::from(i.expected);
-    let as_expected = interactions.iter().all(right) && scene.iter().all(|spoken| spoken.as_expected);
+    let as_expected =
+        rested && interactions.iter().all(right) && scene.iter().all(|spoken| spoken.as_expected);
     Ok(Report { scene, interactions, as_expected })
 }
 
@@ -220,7 +224,7 @@ async fn speak(
     let after = ctx.seen.all_after(0).last().map_or(0, |line| line.n);
     ctx.puppets.get(&author)?.say(recipient, text).await?;
     writeln!(out, "{sender} writes to {recipient} in {from}: {text}")?;
-    settle(lab).await;
+    let rested = settle(lab).await;
     let fits = |line: &Line| {
         line.kind == Kind::Message && line.text.contains(text) && line.client != author.to_string()
     };
@@ -235,7 +239,7 @@ async fn speak(
     clients.sort_unstable();
     // The author's other client shows the own half, where the connector carries it there.
     let wanted = audience(&author, recipient, ctx.options.token_source);
-    let as_expected = clients == wanted;
+    let as_expected = rested && clients == wanted;
     if !as_expected {
         writeln!(out, "    NOT AS EXPECTED: should be seen by {}", wanted.join(", "))?;
     }
@@ -289,14 +293,15 @@ fn received(ctx: &Ctx, client: &Client, text: &str) -> Vec<Line> {
 }
 
 /// Waits until nothing is on its way, three times in a row, for what has just left one place may not have been
-/// counted in the next.
-async fn settle(lab: &Lab) {
+/// counted in the next. False if something still was when patience ran out: what did not arrive proves nothing then.
+async fn settle(lab: &Lab) -> bool {
     let until = Instant::now() + PATIENCE;
     let mut quiet = 0;
     while quiet < 3 && Instant::now() < until {
         sleep(Duration::from_millis(20)).await;
         quiet = if lab.is_idle().await { quiet + 1 } else { 0 };
     }
+    quiet == 3
 }
 
 fn table(interactions: &[Interaction], out: &mut (dyn Write + Send)) -> std::io::Result<()> {
