@@ -29,8 +29,8 @@ use webex_api::client::HttpConfig;
 use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, LinkTokens, TokenSource};
 use crate::tls;
 
-/// How many inputs wait to be read, and again to be committed, before links are left unread.
-const INTAKE: usize = 1024;
+/// [`Ground::intake`], but in a world that is to overflow.
+pub(crate) const INTAKE: usize = 1024;
 /// Connections to one host of the cloud at once.
 const CONNECTIONS: usize = 16;
 
@@ -44,6 +44,8 @@ pub(crate) struct Ground {
     pub(crate) generator: Generator,
     /// Is shown what the router does; `None` where nobody looks.
     pub(crate) watch: Option<Watch>,
+    /// How many inputs wait to be read, and again to be committed, before links are left unread.
+    pub(crate) intake: usize,
 }
 
 impl Ground {
@@ -54,6 +56,7 @@ impl Ground {
             clock: Clock::starting_at(now()),
             generator: Generator::from_system(),
             watch: None,
+            intake: INTAKE,
         }
     }
 }
@@ -230,7 +233,7 @@ impl Parts {
         let people = self.people(config)?;
         let publishers = Arc::new(self.publishers(config)?);
         let jabber_config = self.jabber_config(config)?;
-        let Self { cloud, times, since, ground: Ground { dial, clock, generator, watch }, .. } = self;
+        let Self { cloud, times, since, ground: Ground { dial, clock, generator, watch, intake }, .. } = self;
         let settings = Settings {
             router: router::Config {
                 tagger: tagger(config, clock.now()),
@@ -245,7 +248,7 @@ impl Parts {
                     Duration::from_secs(60) / config.limits.messages_per_minute.max(1),
                 )),
             },
-            intake: INTAKE,
+            intake,
             grace: config.limits.grace,
         };
         let bot = config.webex.bot_token.clone();

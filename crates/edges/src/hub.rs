@@ -16,6 +16,7 @@ mod keeper;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use router::entitlement::Client;
@@ -135,6 +136,8 @@ pub struct Hub {
     /// What waits for room, and what is dropped without it.
     links: mpsc::Receiver<Inbound>,
     sockets: mpsc::Receiver<Inbound>,
+    /// How many inputs found no room.
+    dropped: Arc<AtomicU64>,
     answers: mpsc::UnboundedReceiver<Inbound>,
     requests: mpsc::Receiver<Request>,
     jabber: mpsc::UnboundedSender<Order>,
@@ -190,6 +193,7 @@ impl Hub {
         let (to_requests, requests) = mpsc::channel(16);
         let (to_jabber, jabber) = mpsc::unbounded_channel();
         let (to_webex, webex) = mpsc::unbounded_channel();
+        let port = HubPort::new(from_links, from_sockets, to_answers);
         let hub = Self {
             router,
             watch: None,
@@ -198,6 +202,7 @@ impl Hub {
             settings,
             links,
             sockets,
+            dropped: port.dropped(),
             answers,
             requests,
             jabber: to_jabber,
@@ -214,14 +219,7 @@ impl Hub {
         if known {
             hub.tell_directory();
         }
-        Ok(Opened {
-            hub,
-            handle: HubHandle::new(to_requests),
-            port: HubPort::new(from_links, from_sockets, to_answers),
-            jabber,
-            webex,
-            found,
-        })
+        Ok(Opened { hub, handle: HubHandle::new(to_requests), port, jabber, webex, found })
     }
 
     /// Shows every step of the router to `watch`, from now on.
@@ -464,6 +462,7 @@ impl Hub {
                     committing: self.committing,
                     uncommitted: self.router.uncommitted(),
                     intake: self.links.len() + self.sockets.len(),
+                    dropped: self.dropped.load(Ordering::Relaxed),
                     with_edges: self.in_flight.len(),
                     room: self.room,
                     router: self.router.counters(),

@@ -5,6 +5,7 @@
 //! people, acknowledgements by what the edge itself has reported.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use router::directory::Directory;
 use router::ids::{ImpStreamId, PersonId, Ticket, Upstream};
@@ -61,6 +62,7 @@ pub struct HubPort {
     links: mpsc::Sender<Inbound>,
     sockets: mpsc::Sender<Inbound>,
     answers: mpsc::UnboundedSender<Inbound>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl HubPort {
@@ -72,7 +74,7 @@ impl HubPort {
         sockets: mpsc::Sender<Inbound>,
         answers: mpsc::UnboundedSender<Inbound>,
     ) -> Self {
-        Self { links, sockets, answers }
+        Self { links, sockets, answers, dropped: Arc::default() }
     }
 
     /// Hands an input over, waiting while the hub is full: a link is then left unread (rule 13).
@@ -89,8 +91,17 @@ impl HubPort {
     #[expect(clippy::result_large_err, reason = "what does not fit is handed back as it came")]
     pub fn try_take(&self, inbound: Inbound) -> Result<(), Inbound> {
         self.sockets.try_send(inbound).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,
+            mpsc::error::TrySendError::Full(inbound) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                inbound
+            }
+            mpsc::error::TrySendError::Closed(inbound) => inbound,
         })
+    }
+
+    /// How many inputs found no room so far, of this port and its clones.
+    pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 
     /// Answers a delivery (`Attempt`, `Receipt`) or reports a stream or session event: these have a

@@ -69,7 +69,7 @@ pub(super) struct World {
     pub(super) config: Config,
     clock: Clock,
     chance: Generator,
-    weather: Arc<Weather>,
+    pub(super) weather: Arc<Weather>,
     disk: Disk,
     record: Record,
     off: Option<Off>,
@@ -77,6 +77,8 @@ pub(super) struct World {
     handle: Mutex<Option<HubHandle>>,
     gave_up_an_order: AtomicBool,
     pub(super) tap: Option<Tap>,
+    /// How many inputs wait before links are left unread.
+    pub(super) intake: usize,
 }
 
 /// The connector, and its life.
@@ -122,6 +124,7 @@ impl World {
             handle: Mutex::default(),
             gave_up_an_order: AtomicBool::new(false),
             tap: None,
+            intake: wiring::INTAKE,
         })
     }
 
@@ -147,6 +150,7 @@ impl World {
             clock: self.clock,
             generator: Generator::seeded(self.chance.number()),
             watch: Some(self.record.watch()),
+            intake: self.intake,
         };
         let mut parts = Parts::new(&self.config, ground)?;
         if let Some(off) = self.off {

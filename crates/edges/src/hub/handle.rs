@@ -20,6 +20,8 @@ pub struct Status {
     pub uncommitted: usize,
     /// Inputs that have not been read.
     pub intake: usize,
+    /// What Mercury sockets brought and found no room, in this run: messages among it are read from listings.
+    pub dropped: u64,
     /// Deliveries that an edge is busy with.
     pub with_edges: usize,
     /// Bytes that may still be written before intake stops; `None`: not bounded.

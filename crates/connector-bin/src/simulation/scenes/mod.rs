@@ -3,6 +3,7 @@
 mod away;
 mod before;
 mod compliance;
+mod full;
 mod keys;
 mod left_alone;
 mod marks;
@@ -39,15 +40,20 @@ const SETUP: Setup = Setup {
 
 /// Plays a story in a world of its own.
 pub(super) fn play(story: impl AsyncFnOnce(&mut Scene)) {
-    play_with(|_| {}, story);
+    play_in(|_| {}, story);
 }
 
 /// The same with other settings than the lab's.
 pub(super) fn play_with(settings: impl FnOnce(&mut Config), story: impl AsyncFnOnce(&mut Scene)) {
+    play_in(|world| settings(&mut world.config), story);
+}
+
+/// The same in a world that something is changed in before the connector starts.
+pub(super) fn play_in(change: impl FnOnce(&mut World), story: impl AsyncFnOnce(&mut Scene)) {
     super::log();
     super::world::in_virtual_time(async {
         let mut world = World::new(1, SETUP, false).await.unwrap();
-        settings(&mut world.config);
+        change(&mut world);
         world.tap = Some(Tap::default());
         let running = world.start(u64::MAX).unwrap();
         world.wait_ready(&running).await.unwrap();
@@ -91,6 +97,19 @@ impl Scene {
     /// Waits until nobody holds anything back any more.
     pub(super) async fn rest(&self) {
         self.world.wait_idle(&self.running).await.unwrap();
+    }
+
+    /// Waits until the connector holds nothing back, and what it wrote is there.
+    pub(super) async fn connector_rests(&self) {
+        let mut quiet = 0;
+        for _ in 0..1800 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            quiet = if self.running.wired.handle.idle().await { quiet + 1 } else { 0 };
+            if quiet == 30 {
+                return;
+            }
+        }
+        panic!("the connector does not come to rest: {:?}", self.status().await);
     }
 
     /// What a client shows of one kind.
