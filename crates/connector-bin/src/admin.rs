@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use connector_edges::hub::HubHandle;
+use connector_edges::jabber::Refusals;
 use connector_edges::webex::Enrolling;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -28,24 +29,28 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("status.listen: cannot listen on {address}: {e}"))
 }
 
+/// Who is asked for what the page says.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) hub: HubHandle,
+    pub(crate) enrolling: Enrolling,
+    pub(crate) refusals: Refusals,
+    pub(crate) figures: Arc<Figures>,
+}
+
 /// Answers until the task is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    hub: HubHandle,
-    enrolling: Enrolling,
-    figures: Arc<Figures>,
-) {
+pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: what is open must close first.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let (hub, enrolling, figures) = (hub.clone(), enrolling.clone(), Arc::clone(&figures));
+        let sources = sources.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let (hub, enrolling, figures) = (hub.clone(), enrolling.clone(), Arc::clone(&figures));
-                async move { Ok::<_, Infallible>(answer(&request, &hub, &enrolling, &figures).await) }
+                let sources = sources.clone();
+                async move { Ok::<_, Infallible>(answer(&request, &sources).await) }
             });
             // A client that breaks off is its own business.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -78,12 +83,8 @@ pub(crate) async fn ask(address: SocketAddr, path: &str) -> Result<Bytes, String
     Ok(answer.into_body().collect().await.map_err(|e| wrong(&e))?.to_bytes())
 }
 
-async fn answer(
-    request: &Request<Incoming>,
-    hub: &HubHandle,
-    enrolling: &Enrolling,
-    figures: &Figures,
-) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+    let Sources { hub, enrolling, refusals, figures } = sources;
     if request.method() != Method::GET {
         return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET is answered here"}));
     }
@@ -93,6 +94,7 @@ async fn answer(
                 let mut status = json!(status);
                 let enrolled = enrolling.enrolled().map(|people| people.len());
                 status["tokens"] = json!({"enrolled": enrolled, "refused": enrolling.refused()});
+                status["refused_sessions"] = json!(refusals.list());
                 status["store"] = store_json(figures);
                 json_answer(StatusCode::OK, &status)
             }

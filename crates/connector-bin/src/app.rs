@@ -7,6 +7,7 @@ use connector_edges::probe::causes;
 use router::ids::Time;
 use tokio::task::JoinHandle;
 
+use crate::admin::Sources;
 use crate::config::{self, Config, LinkTls, Mistake};
 use crate::wiring::{self, Ground, Parts, Wired};
 use crate::{admin, telemetry, users};
@@ -82,7 +83,13 @@ impl Connector {
         let figures = store.figures();
         let wired = parts.join(&config, Box::new(store), Keeping::Thread)?;
         let hub = wired.handle.clone();
-        let page = tokio::spawn(admin::serve(listener, hub.clone(), wired.enrolling.clone(), figures));
+        let sources = Sources {
+            hub: hub.clone(),
+            enrolling: wired.enrolling.clone(),
+            refusals: wired.refusals.clone(),
+            figures,
+        };
+        let page = tokio::spawn(admin::serve(listener, sources));
         let letters = tokio::spawn(users::take_letters(
             config.store.path.clone(),
             wiring::store_key(&config),

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use connector_edges::axl_client::users::Scheme;
 use connector_edges::hub::{Ended, Hub, HubError, HubHandle, Keeping, Settings, Watch};
-use connector_edges::jabber::{self, JabberEdge, Means, OneTime};
+use connector_edges::jabber::{self, JabberEdge, Means, OneTime, Refusals};
 use connector_edges::probe::causes;
 use connector_edges::seam::{Clock, Dial, Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
@@ -82,6 +82,8 @@ pub(crate) struct Wired {
     pub(crate) edges: [JoinHandle<()>; 2],
     /// Where people are enrolled meanwhile.
     pub(crate) enrolling: Enrolling,
+    /// Who is given no session.
+    pub(crate) refusals: Refusals,
 }
 
 impl Parts {
@@ -286,7 +288,16 @@ impl Parts {
         );
         let scale = Scale(config.time_scale);
         let standing = several.then(|| publishers.watch());
-        let means = Means { opener: webex.opener(), dial, clock, generator, scale, standing };
+        let refusals = Refusals::default();
+        let means = Means {
+            opener: webex.opener(),
+            dial,
+            clock,
+            generator,
+            scale,
+            standing,
+            refusals: refusals.clone(),
+        };
         let kept = jabber::Kept {
             values: opened.found.kept.into_iter().collect(),
             streams: opened.found.streams.into_iter().collect(),
@@ -295,7 +306,7 @@ impl Parts {
         let jabber = JabberEdge::start(jabber_config, opened.port, opened.jabber, kept, means);
         let webex = webex.start(opened.webex);
         let running = tokio::spawn(opened.hub.run());
-        Ok(Wired { handle: opened.handle, running, edges: [jabber, webex], enrolling })
+        Ok(Wired { handle: opened.handle, running, edges: [jabber, webex], enrolling, refusals })
     }
 }
 

@@ -9,6 +9,7 @@ use xmpp_core::Secret;
 use super::LinkKey;
 use super::nodes::News;
 use super::one_time::OneTime;
+use super::refusals::Refusals;
 use super::turns::Turns;
 use crate::seam::{Clock, Dial, Generator, Scale};
 
@@ -108,6 +109,8 @@ pub(super) struct Shared {
     pub(super) generator: Generator,
     pub(super) scale: Scale,
     pub(super) turns: Turns,
+    /// Who is given no session.
+    pub(super) refusals: Refusals,
     /// What links tell the edge.
     pub(super) news: UnboundedSender<(LinkKey, News)>,
 }

@@ -1,5 +1,5 @@
 //! One stream to IM and Presence, its connections one after another, and the sessions on it: a trusted
-//! link with many users, or a client stream with one. `pool.rs` has the sessions' side of it.
+//! link with many users, or a client stream with one. `pool.rs` and `arrivals.rs` have the sessions' side of it.
 
 mod stream;
 

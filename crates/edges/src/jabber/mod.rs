@@ -11,6 +11,7 @@
 //! resumption before the router has settled it.
 
 mod archive;
+mod arrivals;
 mod board;
 mod config;
 mod delivery;
@@ -24,6 +25,7 @@ mod one_time;
 mod opener;
 mod outgoing;
 mod pool;
+mod refusals;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,7 @@ pub use kept::{Kept, keeps};
 pub use nodes::{NodeStanding, Standing};
 pub use one_time::OneTime;
 pub use opener::{Cleartext, OpenError, Opener, Opening};
+pub use refusals::{Refusals, RefusedSession};
 pub use trial::{Capabilities, TrialError, measure};
 
 use self::board::Board;
@@ -85,6 +88,8 @@ pub struct Means {
     pub scale: Scale,
     /// How nodes stand, where a publisher tells.
     pub standing: Option<watch::Receiver<Standing>>,
+    /// Is told whom no server gives a session.
+    pub refusals: Refusals,
 }
 
 impl JabberEdge {
@@ -97,10 +102,10 @@ impl JabberEdge {
         kept: Kept,
         means: Means,
     ) -> JoinHandle<()> {
-        let Means { opener, dial, clock, generator, scale, standing } = means;
+        let Means { opener, dial, clock, generator, scale, standing, refusals } = means;
         let (news, told) = mpsc::unbounded_channel();
         let turns = Turns::new(config.sessions_per_second, scale, generator.clone());
-        let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, news });
+        let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, refusals, news });
         let mut edge = Edge {
             shared,
             board: Arc::new(Board::new(port)),
@@ -315,6 +320,9 @@ impl Edge {
     }
 
     fn want(&mut self, person: PersonId, wanted: Wanted) {
+        if wanted == Wanted::Closed {
+            self.shared.refusals.forget(&person);
+        }
         let held = self.people.get(&person);
         if held.is_some_and(|held| held.moving) {
             if let Some(held) = self.people.get_mut(&person) {
@@ -341,7 +349,8 @@ impl Edge {
             }
             (_, Some((key, jid))) => self.tell(key, &person, jid, wanted.clone()),
             (_, None) if wanted != Wanted::Closed => {
-                tracing::warn!(%person, "no session: the person has no JID of a domain that is served, or a node that is not configured");
+                let reason = "no JID of a domain that is served, or homed on a node that is not configured";
+                self.shared.refusals.tell(&person, reason, self.shared.clock.now());
                 let closed = SessionEvent::Closed { for_good: true };
                 self.board.port.answer(Inbound::Session(person.clone(), closed));
             }
@@ -359,13 +368,12 @@ impl Edge {
                 let wanted = held.wanted.clone();
                 self.want(person, wanted);
             }
-            (News::Elsewhere(person), LinkKey::Node(node)) => {
-                let is_there = |held: &&Held| {
-                    !held.moving && matches!(&held.place, Some((LinkKey::Node(on), _)) if on == node)
-                };
-                if self.people.get(&person).filter(is_there).is_some() {
-                    self.look_elsewhere(person);
-                }
+            (News::Elsewhere(person), LinkKey::Node(node)) if self.is_on(&person, *node) => {
+                self.look_elsewhere(person);
+            }
+            (News::Refused(person), LinkKey::Node(node)) if self.is_on(&person, *node) => {
+                self.refused_on(&person, *node);
+                self.look_elsewhere(person);
             }
             (News::Unreachable, LinkKey::Node(node)) => {
                 self.nodes.reachable(*node, false);
@@ -382,6 +390,23 @@ impl Edge {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whether a person's session is this node's, and stays there for now.
+    fn is_on(&self, person: &PersonId, node: NodeKey) -> bool {
+        let place = self.people.get(person).filter(|held| !held.moving).and_then(|held| held.place.as_ref());
+        matches!(place, Some((LinkKey::Node(on), _)) if *on == node)
+    }
+
+    /// A node starts no session for a person. That is reported when there is no other that might.
+    fn refused_on(&self, person: &PersonId, node: NodeKey) {
+        let Some(home) = self.home_node(person) else { return };
+        let by = self.shared.refusals.by(person, node);
+        let pair = [Some(home), self.nodes.partner(&self.shared.config.clusters, home)];
+        if pair.into_iter().flatten().all(|node| by.contains(&node)) {
+            let reason = "no node that could serve this user starts a session";
+            self.shared.refusals.tell(person, reason, self.shared.clock.now());
         }
     }
 

@@ -33,8 +33,10 @@ pub(super) enum News {
     Unreachable,
     /// Its node answers.
     Reachable,
-    /// The node does not serve this person, or serves the person no longer.
+    /// The node serves this person no longer.
     Elsewhere(PersonId),
+    /// The node starts no session for this person.
+    Refused(PersonId),
     /// This person's session is none of its any more, and the hub knows.
     Left(PersonId),
 }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use router::envelope::{Envelope, Form, JabberOrigin, Kind, Origin};
-use router::ids::{JabberId, PersonId, StanzaId, Upstream};
+use router::ids::PersonId;
 use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
 use router::outbound::Wanted;
 use tokio::time::Instant;
 use xmpp_core::session_control::SessionIds;
 use xmpp_core::{Element, FullJid};
 
-use super::archive;
 use super::config::backoff;
-use super::intake::{self, Me, Reading};
 use super::kept::{self, KeptPresence, KeptSession};
 use super::link::{Carriage, Link};
 use super::nodes::News;
@@ -27,6 +24,10 @@ use crate::crash;
 const STEP: Duration = Duration::from_secs(60);
 /// How often a node of a pair is asked for a session without waiting for longer each time.
 const PATIENT: u32 = 4;
+/// Why somebody has no session: it is not fought for.
+pub(super) const TAKEN: &str = "another client has taken the session";
+/// And this would be somebody else's.
+pub(super) const ANOTHER: &str = "another session was bound than asked for";
 
 impl Link {
     /// The state wanted of a session, and the JID that it is to have.
@@ -185,6 +186,7 @@ impl Link {
     /// A session exists: carbons on, its ids on disk, and only then presence.
     fn prepare(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
         let Some(stream) = self.stream.as_ref().map(|stream| stream.id.clone()) else { return };
+        self.shared.refusals.forget(person);
         let opening = SessionEvent::Opening { stream, resumed: false, at: self.shared.clock.now() };
         self.intake.push_back(Inbound::Session(person.clone(), opening));
         session.told = true;
@@ -205,7 +207,7 @@ impl Link {
 
     /// Publishes what is to be seen, and asks what was missed, and a ping behind it: when all are back, the opening
     /// has ended.
-    fn settle(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
+    pub(super) fn settle(&mut self, person: &PersonId, session: &mut Session, now: Instant) {
         self.publish(person, session);
         // A session that was settled has missed nothing.
         let missed = !matches!(session.step, Step::Settled | Step::Doubted { .. });
@@ -214,7 +216,7 @@ impl Link {
         session.go(Step::Settling { ping, archive }, now);
     }
 
-    fn send_ping(&mut self, person: &PersonId, session: &Session) -> Box<str> {
+    pub(super) fn send_ping(&mut self, person: &PersonId, session: &Session) -> Box<str> {
         let id = self.request();
         let ping = self.wrap(session.ids.as_ref(), words::ping(&id, session.jid.domain().as_str()));
         self.outgoing.push(Purpose::Ping(person.clone()), ping);
@@ -239,7 +241,7 @@ impl Link {
         }
     }
 
-    fn keep_session(&self, person: &PersonId) {
+    pub(super) fn keep_session(&self, person: &PersonId) {
         let value = self.sessions.get(person).and_then(|session| self.encode(session));
         self.board.keep(kept::session_key(person), value);
     }
@@ -380,6 +382,7 @@ impl Link {
         } else {
             tracing::error!(%person, asked = %session.jid, bound = %jid, "another session than asked for");
             session.barred = true;
+            self.refuse(&person, ANOTHER);
             self.tell_closed(&person, &mut session, true);
             self.end(&person, &mut session, now);
         }
@@ -400,20 +403,24 @@ impl Link {
         }
     }
 
+    /// A person who should have a session has none.
+    pub(super) fn refuse(&self, person: &PersonId, reason: &'static str) {
+        self.shared.refusals.tell(person, reason, self.shared.clock.now());
+    }
+
     /// The server knows no such user. Asking again would give the same answer.
     pub(super) fn start_refused(&mut self, request: &str, now: Instant) {
         let Some(person) = self.starts.remove(request) else { return };
         if self.paired {
-            tracing::debug!(%person, "this node does not start a session for this user");
             // Its partner may serve this user, or will. Neither is asked in haste.
             if let Some(session) = self.sessions.get_mut(&person) {
                 session.tries = session.tries.saturating_add(1);
                 session.go(Step::Closed, now);
             }
-            self.tell(News::Elsewhere(person.clone()));
+            self.tell(News::Refused(person.clone()));
             return self.drive(&person, now);
         }
-        tracing::warn!(%person, "the server does not start a session for this user");
+        self.refuse(&person, "the server starts no session for this user");
         if let Some(mut session) = self.sessions.remove(&person) {
             session.barred = true;
             session.go(Step::Closed, now);
@@ -434,6 +441,9 @@ impl Link {
                 if self.paired && !replaced {
                     self.tell(News::Elsewhere(person.clone()));
                 }
+                if replaced {
+                    self.refuse(&person, TAKEN);
+                }
                 session.barred |= replaced;
                 session.tries = session.tries.saturating_add(1);
                 self.tell_closed(&person, &mut session, replaced);
@@ -444,10 +454,11 @@ impl Link {
         self.drive(&person, now);
     }
 
-    /// No session of this link may be opened again: another client has it, or somebody else was bound.
-    pub(super) fn bar_all(&mut self, now: Instant) {
+    /// No session of this link may be opened again, for this reason.
+    pub(super) fn bar_all(&mut self, reason: &'static str, now: Instant) {
         let people: Vec<PersonId> = self.sessions.keys().cloned().collect();
         for person in &people {
+            self.refuse(person, reason);
             let Some(mut session) = self.sessions.remove(person) else { continue };
             session.barred = true;
             session.go(Step::Closed, now);
@@ -516,140 +527,5 @@ impl Link {
             }
             self.sessions.insert(person, session);
         }
-    }
-
-    /// A session's ids are on disk.
-    pub(super) fn session_kept(&mut self, ask: u64, now: Instant) {
-        let Some(person) = self.asks.remove(&ask) else { return };
-        match self.sessions.get_mut(&person).map(|session| &mut session.step) {
-            Some(Step::Preparing { ask: awaited, .. }) if *awaited == Some(ask) => {
-                crash::point(crash::SESSION_KEPT);
-                *awaited = None;
-            }
-            _ => return,
-        }
-        self.drive(&person, now);
-    }
-
-    /// A stanza came for a session.
-    pub(super) fn stanza(&mut self, person: &PersonId, stanza: &Element, upstream: Upstream, now: Instant) {
-        let Some(session) = self.sessions.get_mut(person) else {
-            self.intake.push_back(Inbound::Handled(upstream));
-            return;
-        };
-        let archived = archive::id_of(stanza, &session.jid.to_bare());
-        if let Some(id) = archived {
-            self.archive_is_known(person, id, now);
-        }
-        if self.archive_answered(person, stanza, now) {
-            self.intake.push_back(Inbound::Handled(upstream));
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(person) else { return };
-        let archive = match &session.step {
-            Step::Settling { archive: Some(query), .. } if query.carries => Some(&*query.id),
-            _ => None,
-        };
-        let me = Me { person, jid: &session.jid, utc_offset: self.shared.config.utc_offset, archive };
-        match intake::read(stanza, &me, &upstream, self.shared.clock.now()) {
-            Reading::Inbound(inbound) => return self.intake.push_back(*inbound),
-            Reading::Client { jid, priority } => {
-                session.client(jid, priority);
-                self.drive(person, now);
-            }
-            Reading::Answer(answer) => {
-                let ids = session.ids.clone();
-                let answer = self.wrap(ids.as_ref(), answer);
-                self.outgoing.push(Purpose::Other, answer);
-            }
-            Reading::Response { id, ok } => self.response(person, &id, ok, now),
-            Reading::Ignored(why) => tracing::debug!(%person, why, "not carried"),
-        }
-        if self.sessions.get(person).is_some_and(|session| !matches!(session.step, Step::Settled)) {
-            self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Active));
-        }
-        self.intake.push_back(Inbound::Handled(upstream));
-    }
-
-    /// A request of ours was answered.
-    fn response(&mut self, person: &PersonId, id: &str, ok: bool, now: Instant) {
-        self.lower_barrier(id, now);
-        let Some(session) = self.sessions.get_mut(person) else { return };
-        match &mut session.step {
-            Step::Preparing { carbons, .. } if carbons.as_deref() == Some(id) => {
-                if !ok {
-                    tracing::warn!(%person, "no carbons: what other clients do is not seen");
-                }
-                *carbons = None;
-                session.without_copies = !ok;
-            }
-            Step::Settling { ping, .. } if ping.as_deref() == Some(id) => {
-                *ping = None;
-                return self.settled_if_done(person, now);
-            }
-            Step::Doubted { ping, settled } if &**ping == id => {
-                let settled = *settled;
-                let Some(mut session) = self.sessions.remove(person) else { return };
-                match settled {
-                    true => session.go(Step::Settled, now),
-                    false => self.settle(person, &mut session, now),
-                }
-                self.sessions.insert(person.clone(), session);
-                self.keep_session(person);
-            }
-            _ => return,
-        }
-        self.drive(person, now);
-    }
-
-    /// Ends an opening whose ping and whose archive have been answered.
-    pub(super) fn settled_if_done(&mut self, person: &PersonId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(person) else { return };
-        if matches!(session.step, Step::Settling { ping: None, archive: None }) {
-            crash::point(crash::SESSION_SETTLED);
-            session.go(Step::Settled, now);
-            session.tries = 0;
-            self.intake.push_back(Inbound::Session(person.clone(), SessionEvent::Settled));
-            self.keep_session(person);
-        }
-        self.drive(person, now);
-    }
-
-    /// A stanza of ours came back, as one of a session that the server does not know, and that may be over here
-    /// too by now.
-    pub(super) fn bounced(&mut self, ids: &SessionIds, stanza: &Element, upstream: Upstream, now: Instant) {
-        let id = stanza.attr("id").unwrap_or_default();
-        if stanza.name() != "message" {
-            self.lower_barrier(id, now);
-            self.intake.push_back(Inbound::Handled(upstream));
-            return self.ended(ids, false, now);
-        }
-        self.outgoing.came_back(id);
-        let person = self.by_ids.get(&ids.ours).cloned();
-        // The id alone says what it is about, whoever sent it.
-        let (session, own) = (person.clone().unwrap_or(PersonId::new("")), JabberId::new(""));
-        let origin = JabberOrigin {
-            session,
-            form: Form::Direct,
-            from: "".into(),
-            from_bare: own.clone(),
-            to: own,
-            stanza: StanzaId::new(id),
-            origin_id: None,
-            text_hash: intake::hash(""),
-            stamp: None,
-        };
-        let kind = Kind::Bounced { of: StanzaId::new(id), condition: "session-ended".into() };
-        let envelope = Envelope { origin: Origin::Jabber(origin), kind, arrived: self.shared.clock.now() };
-        self.intake.push_back(Inbound::Message(envelope, Vec::new(), upstream));
-        let Some(person) = person else { return };
-        let Some(mut session) = self.sessions.remove(&person) else { return };
-        if session.sends() {
-            let settled = matches!(session.step, Step::Settled);
-            let ping = self.send_ping(&person, &session);
-            session.go(Step::Doubted { ping, settled }, now);
-        }
-        self.sessions.insert(person.clone(), session);
-        self.drive(&person, now);
     }
 }

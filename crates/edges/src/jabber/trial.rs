@@ -10,6 +10,7 @@ use xmpp_core::{BareJid, Element, ns};
 
 use super::config::{Access, Cluster, Config, Shared};
 use super::dial::{self, Whose};
+use super::refusals::Refusals;
 use super::turns::Turns;
 use super::{ns as more, words};
 use crate::probe::causes;
@@ -102,7 +103,16 @@ pub async fn measure(
     let turns = Turns::new(1, scale, generator.clone());
     // Nobody hears the news of a link that is tried.
     let (news, _) = tokio::sync::mpsc::unbounded_channel();
-    let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, news });
+    let shared = Arc::new(Shared {
+        config,
+        dial,
+        clock,
+        generator,
+        scale,
+        turns,
+        refusals: Refusals::default(),
+        news,
+    });
     let whose = match (&trusted, jid) {
         (Some(_), _) => Whose::Link,
         (None, Some(jid)) => Whose::User(jid.clone()),

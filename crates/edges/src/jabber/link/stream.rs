@@ -19,6 +19,7 @@ use crate::jabber::config::backoff;
 use crate::jabber::dial::{self, Fate, Resume, Whose};
 use crate::jabber::kept::{self, Kept, KeptSession, KeptStream};
 use crate::jabber::nodes::News;
+use crate::jabber::pool::{ANOTHER, TAKEN};
 use crate::jabber::session::{Session, Step};
 use crate::probe::causes;
 
@@ -168,9 +169,12 @@ impl Link {
             self.unreachable = true;
             self.tell(News::Unreachable);
         }
+        if let (Fate::Rarely, Carriage::Client(person)) = (fate, &self.carriage) {
+            self.refuse(person, "the server lets no stream in for this user");
+        }
         if fate == Fate::Never {
             self.over(None, now);
-            self.bar_all(now);
+            self.bar_all(ANOTHER, now);
         }
     }
 
@@ -227,7 +231,7 @@ impl Link {
             tracing::error!(link = %self.kept_name(), ?wait, "another connector has taken the link under our name");
             self.phase = Phase::Down(now + wait);
         } else if conflict {
-            self.bar_all(now);
+            self.bar_all(TAKEN, now);
         }
         self.drive_all(now);
     }

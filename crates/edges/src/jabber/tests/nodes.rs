@@ -93,9 +93,13 @@ async fn whom_neither_node_of_a_pair_serves_is_asked_for_ever_more_rarely_and_ta
     assert!(first.len() >= 4 * names.len(), "a partner may take over at any moment: {} tries", first.len());
     let each = later.len() / names.len();
     assert!((30..180).contains(&each), "{each} tries for each in an hour");
+    let reason = "no node that could serve this user starts a session";
+    let expected: Vec<_> = names.iter().map(|name| (name.clone(), reason)).collect();
+    assert_eq!(world.refused(), expected, "and that is reported");
     // They are known after all: the first that is asked for finds that out for everybody on its node.
     world.far.tell(|far| far.strict = false);
     let (starts, _) = world.starts(Duration::from_secs(120)).await;
     assert_eq!(starts.len(), names.len(), "each once more");
     assert_eq!(world.far.state().sessions.len(), names.len());
+    assert_eq!(world.refused(), []);
 }

@@ -65,6 +65,7 @@ async fn nobody_fights_over_a_resource() {
                 break;
             }
         }
+        assert_eq!(world.refused(), [("bob".to_owned(), "another client has taken the session")]);
         world.open("bob", Show::Away);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         while let Ok(seen) = world.seen.try_recv() {
@@ -75,6 +76,7 @@ async fn nobody_fights_over_a_resource() {
         world.open("bob", Show::Away);
         if is_trusted {
             assert!(matches!(world.seen().await, Seen::Start(_)), "the router asked for it");
+            assert_eq!(world.refused(), []);
         }
     }
 }
@@ -87,6 +89,7 @@ async fn an_unknown_user_is_not_asked_for_again() {
     let Inbound::Session(_, closed) = world.input().await else { panic!() };
     assert_eq!(closed, SessionEvent::Closed { for_good: true });
     assert!(matches!(world.seen().await, Seen::Start(_)));
+    assert_eq!(world.refused(), [("bob".to_owned(), "the server starts no session for this user")]);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(world.seen.try_recv().is_err());
 }

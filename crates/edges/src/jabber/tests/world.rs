@@ -76,6 +76,7 @@ pub(super) struct World {
     /// The names of the nodes of the cluster, where there is a link to each.
     pub(super) names: Vec<String>,
     pub(super) runs: u64,
+    pub(super) refusals: Refusals,
 }
 
 pub(super) fn trusted() -> Access {
@@ -171,6 +172,7 @@ impl World {
             encryption,
             names: Vec::new(),
             runs: 0,
+            refusals: Refusals::default(),
         };
         world.start();
         world
@@ -203,10 +205,16 @@ impl World {
             generator: Generator::seeded(self.runs),
             scale: Scale(1),
             standing: None,
+            refusals: self.refusals.clone(),
         };
         let port = HubPort::new(taker.clone(), taker, answerer);
         self.edge = JabberEdge::start(config, port, receiver, self.kept.clone(), means);
         self.order(Order::Directory(directory()));
+    }
+
+    /// Why each of those is refused a session who are.
+    pub(super) fn refused(&self) -> Vec<(String, &'static str)> {
+        self.refusals.list().into_iter().map(|refused| (refused.person, refused.reason)).collect()
     }
 
     pub(super) fn order(&self, order: Order) {
