@@ -1,5 +1,6 @@
 //! What a message, a socket and a session cost. README.md says what each figure means and what was reached.
 
+mod axl;
 mod calibration;
 mod end_to_end;
 mod latency;
@@ -32,6 +33,7 @@ usage: cargo run --release -p benches -- COMMAND [--smoke]
   leak         what messages leave behind
   sockets      15,000 Mercury sockets on TLS: up, cut, back
   sessions     15,000 sessions on the trusted link, 5,000 client streams
+  axl          195,000 users read from a publisher
   jwe          a text sealed and opened, against the cipher alone
   framing      a stanza read and written
   router       a message through the router, for 1,000 and for 15,000 people
@@ -67,8 +69,17 @@ impl Size {
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let size = if args.iter().any(|arg| arg == "--smoke") { Size::Smoke } else { Size::Full };
+    if let [reader, address, user, password] = &args[..]
+        && reader == "axl-reader"
+    {
+        return ended(axl::read(address, user, password).await);
+    }
     let command = args.iter().find(|arg| !arg.starts_with("--")).map_or("", String::as_str);
-    match run(command, size).await {
+    ended(run(command, size).await)
+}
+
+fn ended(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("benches: {error}");
@@ -77,8 +88,19 @@ async fn main() -> ExitCode {
     }
 }
 
-const ALL: [&str; 10] =
-    ["jwe", "framing", "router", "outbox", "end-to-end", "latency", "memory", "leak", "sockets", "sessions"];
+const ALL: [&str; 11] = [
+    "axl",
+    "jwe",
+    "framing",
+    "router",
+    "outbox",
+    "end-to-end",
+    "latency",
+    "memory",
+    "leak",
+    "sockets",
+    "sessions",
+];
 
 async fn run(command: &str, size: Size) -> Result<(), Failure> {
     if command == "all" {
@@ -94,6 +116,7 @@ async fn run(command: &str, size: Size) -> Result<(), Failure> {
         "leak" => memory::leak(size).await,
         "sockets" => many::sockets(size).await,
         "sessions" => many::sessions(size).await,
+        "axl" => axl::run(size).await,
         "jwe" => small::jwe(size),
         "framing" => small::framing(size),
         "router" => small::router(size),

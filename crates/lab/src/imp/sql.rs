@@ -1,16 +1,27 @@
 //! The little of SQL that a reader of AXL needs: one table, a page of it, conditions joined by `and`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// One row, by column; `None` is NULL.
-pub(crate) type Record = BTreeMap<&'static str, Option<String>>;
+/// One row. Tables are large, so a value is made when somebody asks for it.
+pub(crate) trait Record {
+    /// What is in a column; `None` is NULL.
+    fn value(&self, column: &str) -> Option<Cow<'_, str>>;
+}
+
+/// A row of few columns, as it is written down; what is not there is NULL.
+impl Record for BTreeMap<&'static str, String> {
+    fn value(&self, column: &str) -> Option<Cow<'_, str>> {
+        self.get(column).map(|value| Cow::Borrowed(value.as_str()))
+    }
+}
 
 /// A table: what it is called, its columns in order, and its rows.
-pub(crate) struct Table {
+pub(crate) struct Table<R> {
     pub(crate) name: &'static str,
     pub(crate) columns: &'static [&'static str],
-    pub(crate) rows: Vec<Record>,
+    pub(crate) rows: Vec<R>,
 }
 
 /// Why a statement was not run, with the database's code for it.
@@ -196,10 +207,11 @@ impl Select {
         Ok(Self { skip, first, columns, table, conditions, order_by })
     }
 
-    /// The columns and rows that it selects: how many match in all, and those of its page.
-    pub(crate) fn run(&self, tables: &[Table]) -> Result<Selected, SqlError> {
-        let table =
-            tables.iter().find(|t| t.name == self.table).ok_or_else(|| SqlError::table(&self.table))?;
+    /// The columns and rows that it selects of its table: how many match in all, and those of its page.
+    pub(crate) fn run<R: Record>(&self, table: &Table<R>) -> Result<Selected, SqlError> {
+        if table.name != self.table {
+            return Err(SqlError::table(&self.table));
+        }
         let find = |name: &str| {
             let bare = name.strip_prefix(table.name).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
             table
@@ -222,19 +234,14 @@ impl Select {
             conditions.push((find(column)?, condition));
         }
         let order_by = self.order_by.as_deref().map(find).transpose()?;
-        let value = |row: &Record, column: &str| row.get(column).cloned().flatten();
-        let mut rows: Vec<&Record> = table
-            .rows
-            .iter()
-            .filter(|row| {
-                conditions.iter().all(|(column, condition)| condition.holds(value(row, column).as_deref()))
-            })
-            .collect();
+        let matches = |row: &&R| conditions.iter().all(|(column, it)| it.holds(row.value(column).as_deref()));
+        let mut rows: Vec<&R> = table.rows.iter().filter(matches).collect();
         if let Some(column) = order_by {
-            rows.sort_by_key(|row| value(row, column));
+            rows.sort_by(|one, other| one.value(column).cmp(&other.value(column)));
         }
         let matched = rows.len();
         let page = rows.into_iter().skip(self.skip).take(self.first.unwrap_or(usize::MAX));
+        let value = |row: &R, column: &str| row.value(column).map(Cow::into_owned);
         let rows = page.map(|row| columns.iter().map(|c| (*c, value(row, c))).collect()).collect();
         Ok(Selected { matched, rows })
     }
@@ -277,22 +284,20 @@ fn is_like(value: &str, pattern: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn tables() -> Vec<Table> {
+    fn table() -> Table<BTreeMap<&'static str, String>> {
         let row = |id: &str, userid: &str, mail: Option<&str>| {
-            Record::from([
-                ("pkid", Some(id.to_owned())),
-                ("userid", Some(userid.to_owned())),
-                ("mailid", mail.map(str::to_owned)),
-            ])
+            let mut row = BTreeMap::from([("pkid", id.to_owned()), ("userid", userid.to_owned())]);
+            row.extend(mail.map(|mail| ("mailid", mail.to_owned())));
+            row
         };
         let rows =
             vec![row("3", "Carol", None), row("1", "alice", Some("a@c")), row("2", "o'b", Some("b@c"))];
-        vec![Table { name: "enduser", columns: &["pkid", "userid", "mailid"], rows }]
+        Table { name: "enduser", columns: &["pkid", "userid", "mailid"], rows }
     }
 
     fn ask(sql: &str) -> Result<String, i32> {
         let selected =
-            Select::parse(sql).and_then(|select| select.run(&tables())).map_err(|error| error.code)?;
+            Select::parse(sql).and_then(|select| select.run(&table())).map_err(|error| error.code)?;
         let text = |row: &Vec<(&str, Option<String>)>| {
             row.iter().map(|(_, value)| value.clone().unwrap_or("NULL".into())).collect::<Vec<_>>().join(",")
         };
