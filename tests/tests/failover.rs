@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,11 +11,19 @@ use tests::{Connector, Lab, Scratch, get, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
+fn status(lab: &Lab) -> Value {
+    let status = get(&format!("{}/status", lab.connector_status())).unwrap_or_default();
+    serde_json::from_str(&status).unwrap_or_default()
+}
+
 /// How many sessions the connector holds.
 fn sessions(lab: &Lab) -> u64 {
-    let status = get(&format!("{}/status", lab.connector_status())).unwrap_or_default();
-    let status: Value = serde_json::from_str(&status).unwrap_or_default();
-    status["router"]["sessions"].as_u64().unwrap_or(0)
+    status(lab)["router"]["sessions"].as_u64().unwrap_or(0)
+}
+
+/// How many people should have one and are given none.
+fn refused(lab: &Lab) -> u64 {
+    status(lab)["refused_sessions"].as_array().map_or(0, |refused| refused.len() as u64)
 }
 
 fn node(lab: &Lab, change: &Value) {
@@ -87,5 +97,37 @@ fn a_node_dies_its_partner_takes_over_and_gives_back_and_nothing_is_lost() {
                 assert_eq!(heard, expected, "{reader}/{app} with node {dies} dead");
             }
         }
+    }
+}
+
+#[test]
+fn the_users_of_a_node_that_is_added_have_their_sessions_and_nothing_was_lost() {
+    let scratch = Scratch::new("added");
+    let lab = Lab::start(scratch.path(), &["--stand-ins", "--imp-nodes", "2", "--time-scale", "20"]);
+    let path = Path::new(lab.endpoint("connector_config"));
+    let both = fs::read_to_string(path).unwrap();
+    let line = both.lines().find(|line| line.starts_with("nodes = [")).unwrap();
+    let first = line.split_once(',').unwrap().0;
+    fs::write(path, both.replace(line, &format!("{first}]"))).unwrap();
+    let mut connector = Connector::start(&lab);
+    // Alice is homed on one of the nodes, bob on the other, of which nothing is known yet.
+    assert!(
+        wait_until(SOON, || sessions(&lab) > 0 && refused(&lab) > 0 && sessions(&lab) + refused(&lab) == 4),
+        "{}",
+        status(&lab)
+    );
+    for (from, to) in [("alice", "bob"), ("bob", "alice")] {
+        lab.say(&format!("{from}/webex"), to, "before");
+    }
+    assert_eq!(connector.terminate(SOON), Some(0));
+    fs::write(path, both).unwrap();
+    let _connector = Connector::start(&lab);
+    assert!(wait_until(SOON, || sessions(&lab) == 4 && refused(&lab) == 0), "{}", status(&lab));
+    for (from, to) in [("alice", "bob"), ("bob", "alice")] {
+        lab.say(&format!("{from}/webex"), to, "after");
+    }
+    assert!(lab.wait_idle(SOON));
+    for (reader, writer) in [("alice", "bob"), ("bob", "alice")] {
+        assert_eq!(lab.heard(&format!("{reader}/jabber"), writer), ["before", "after"], "{reader}");
     }
 }

@@ -27,7 +27,7 @@ use super::config::{Access, Shared};
 use super::kept::{self, Kept};
 use super::nodes::News;
 use super::outgoing::{Outgoing, Purpose, Wire};
-use super::session::{Prepared, Session};
+use super::session::{Prepared, Session, Turn};
 use super::words;
 use crate::crash;
 
@@ -200,6 +200,8 @@ pub(super) struct Link {
     /// Nobody answers at the node; the edge has been told.
     unreachable: bool,
     key: LinkKey,
+    /// Whether a client stream may be connected: those of all users are under the limit, also when all are lost at once.
+    pub(super) turn: Turn,
     tries: u32,
     /// When the last connection was lost.
     lost_at: Instant,
@@ -261,6 +263,7 @@ impl Link {
             taken: 0,
             unreachable: false,
             key,
+            turn: Turn::Unasked,
             tries: 0,
             lost_at: now,
             last_request: 0,

@@ -38,19 +38,24 @@ impl Link {
             session.barred = false;
         }
         session.wanted = Some(wanted);
-        if session.turn == Turn::Asked {
-            // Its urgency is another now.
-            session.turn = Turn::Unasked;
+        // Its urgency is another now.
+        for turn in [&mut session.turn, &mut self.turn] {
+            if *turn == Turn::Asked {
+                *turn = Turn::Unasked;
+            }
         }
         self.drive(&person, now);
     }
 
     /// It is a person's turn; what the person waited for may be over.
     pub(super) fn turn(&mut self, person: &PersonId, now: Instant) {
+        if self.turn == Turn::Asked {
+            self.turn = if self.wants_connection() { Turn::Given } else { Turn::Unasked };
+            return;
+        }
         let Some(session) = self.sessions.get_mut(person) else { return };
         if session.turn == Turn::Asked {
-            let can_open = self.open || !matches!(self.carriage, Carriage::Trusted(..));
-            session.turn = if can_open { Turn::Given } else { Turn::Unasked };
+            session.turn = if self.open { Turn::Given } else { Turn::Unasked };
         }
         self.drive(person, now);
     }
@@ -153,6 +158,8 @@ impl Link {
                 return;
             }
             Turn::After(at) if now < at => return,
+            // It is its stream's connection that waits for a turn.
+            Turn::Unasked | Turn::After(_) if !self.is_trusted() => {}
             Turn::Unasked | Turn::After(_) => {
                 session.turn = Turn::Asked;
                 let rank = Rank::of(session.wanted.as_ref(), session.tries);

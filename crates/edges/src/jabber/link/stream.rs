@@ -20,13 +20,18 @@ use crate::jabber::dial::{self, Fate, Resume, Whose};
 use crate::jabber::kept::{self, Kept, KeptSession, KeptStream};
 use crate::jabber::nodes::News;
 use crate::jabber::pool::{ANOTHER, TAKEN};
-use crate::jabber::session::{Session, Step};
+use crate::jabber::session::{Session, Step, Turn};
+use crate::jabber::turns::Rank;
 use crate::probe::causes;
 
 /// How long a lost connection is waited with for what it brought to be committed.
 const COMMIT: Duration = Duration::from_secs(30);
 /// After so many failures in a row the users of a node are looked for on its partner.
 const UNREACHABLE: u32 = 3;
+/// A server that is away is tried each four seconds at least (as `backoff` counts), so that it is found soon after it is back.
+const SOON: u32 = 2;
+/// So many failures in a row are told.
+const TOLD: u32 = 5;
 
 /// The stream as the router knows it: it outlives its connections.
 pub(in crate::jabber) struct Stream {
@@ -125,6 +130,9 @@ impl Link {
     /// count of what they have not written since a resumption.
     pub(super) fn dials_at(&self) -> Option<Instant> {
         let Phase::Down(at) = self.phase else { return None };
+        if self.turn == Turn::Asked {
+            return None;
+        }
         let uncommitted = self.stream.as_ref().is_some_and(|stream| stream.received > stream.handled);
         let due = if uncommitted { at.max(self.lost_at + self.of(COMMIT)) } else { at };
         self.wants_connection().then_some(due)
@@ -137,10 +145,16 @@ impl Link {
         }
         let whose = match &self.carriage {
             Carriage::Trusted(..) => Whose::Link,
-            Carriage::Client(person) => match self.sessions.get(person) {
-                Some(session) => Whose::User(session.jid.to_bare()),
-                None => return,
-            },
+            Carriage::Client(person) => {
+                let Some(session) = self.sessions.get(person) else { return };
+                if self.turn != Turn::Given {
+                    self.turn = Turn::Asked;
+                    let rank = Rank::of(session.wanted.as_ref(), self.tries.max(session.tries));
+                    return self.shared.turns.enter(person, rank, &self.mailbox);
+                }
+                self.turn = Turn::Unasked;
+                Whose::User(session.jid.to_bare())
+            }
         };
         let resume = self.stream.as_ref().and_then(Stream::resume);
         let shared = Arc::clone(&self.shared);
@@ -154,7 +168,7 @@ impl Link {
         )));
     }
 
-    pub(super) fn wants_connection(&self) -> bool {
+    pub(in crate::jabber) fn wants_connection(&self) -> bool {
         let held = || self.sessions.values().any(|session| !matches!(session.step, Step::Closed));
         self.stopping.is_none() && (self.is_trusted() || self.stream.is_some() || held())
     }
@@ -162,9 +176,14 @@ impl Link {
     /// No connection came about.
     pub(super) fn refused(&mut self, error: &ConnectError, now: Instant) {
         let fate = dial::fate(error);
-        tracing::warn!(link = %self.kept_name(), error = causes(error), "no stream");
+        // An outage of hours is not told each few seconds.
+        match self.tries < TOLD {
+            true => tracing::warn!(link = %self.kept_name(), error = causes(error), "no stream"),
+            false => tracing::debug!(link = %self.kept_name(), error = causes(error), "no stream"),
+        }
         self.tries = if fate == Fate::Retry { self.tries.saturating_add(1) } else { u32::MAX };
-        self.phase = Phase::Down(now + backoff(self.tries, &self.shared));
+        let wait = if fate == Fate::Retry { self.tries.min(SOON) } else { self.tries };
+        self.phase = Phase::Down(now + backoff(wait, &self.shared));
         if self.pinned && !self.unreachable && self.tries >= UNREACHABLE {
             self.unreachable = true;
             self.tell(News::Unreachable);

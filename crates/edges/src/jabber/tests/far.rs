@@ -48,6 +48,8 @@ pub(super) struct State {
     pub(super) bounces: bool,
     /// Cuts the connection now.
     pub(super) cut: bool,
+    /// Nobody answers, and all connections are cut.
+    pub(super) gone: bool,
     /// Ends the stream with this error now.
     pub(super) end_with: Option<&'static str>,
     /// Stanzas to be sent.
@@ -111,6 +113,13 @@ impl Far {
         self.wake.notify_one();
     }
 
+    /// It dies with everything that it held, or is there again.
+    pub(super) fn dies(&self, dies: bool) {
+        (self.state().gone, self.state().forgetful) = (dies, true);
+        self.state().sessions.clear();
+        self.wake.notify_waiters();
+    }
+
     /// Whether it was told to do something once.
     fn take(&self, what: impl FnOnce(&mut State) -> &mut bool) -> bool {
         std::mem::take(what(&mut self.state()))
@@ -167,7 +176,7 @@ impl Far {
             {
                 let mut state = self.state();
                 connection.set_reading(!state.deaf);
-                if std::mem::take(&mut state.cut) {
+                if std::mem::take(&mut state.cut) || state.gone {
                     return;
                 }
                 while let Some(stanza) = state.outbox.pop_front() {
@@ -336,7 +345,7 @@ impl Dial for Far {
         _: u16,
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
         Box::pin(async move {
-            if host == "down" {
+            if host == "down" || self.state().gone {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (near, far) = tokio::io::duplex(1 << 16);

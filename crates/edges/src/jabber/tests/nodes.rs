@@ -1,6 +1,8 @@
 //! Many sessions at once: in which order they are opened, how fast, and on which node.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use presence_map::Show;
@@ -8,10 +10,12 @@ use router::ids::*;
 use router::inbound::Inbound;
 use router::outbound::Wanted;
 use tokio::time::Instant;
+use xmpp_core::session_control;
 
 use super::super::*;
-use super::far::{Seen, State};
+use super::far::{Far, Seen, State};
 use super::world::*;
+use crate::seam::BoxIo;
 
 impl World {
     /// Lets everything go on for so long; when which session was started, and how often each showed a presence.
@@ -75,6 +79,130 @@ async fn sessions_are_opened_at_the_limit_and_who_was_active_last_is_first() {
         assert!((1_950..=2_020).contains(&took.as_millis()), "{took:?} for two hundred");
         let gaps: Vec<u128> = starts.windows(2).map(|pair| (pair[1].1 - pair[0].1).as_millis()).collect();
         assert!(gaps.iter().any(|gap| *gap < 8) && gaps.iter().any(|gap| *gap > 12), "jitter: {gaps:?}");
+    }
+}
+
+/// People of a node, all of whom should have a session.
+fn many(world: &World, home: &str) -> Vec<String> {
+    let names: Vec<String> = (0..200).map(|n| format!("p{n:03}")).collect();
+    world.order(Order::Directory(everybody(&names, home)));
+    for name in &names {
+        world.open(name, Show::Available);
+    }
+    names
+}
+
+/// What the limit of a hundred in a second implies for them, and five seconds.
+const BACK: Duration = Duration::from_secs(2 + 5);
+
+#[tokio::test(start_paused = true)]
+async fn however_long_a_server_was_away_everybody_is_back_five_seconds_after_what_the_limit_implies() {
+    for access in [trusted(), service()] {
+        let mut world = World::new(access, State { unmanaged: true, ..State::default() });
+        let names = many(&world, "");
+        let (_, presences) = world.starts(Duration::from_secs(60)).await;
+        assert_eq!(presences.values().sum::<usize>(), names.len());
+        for away in [1, 30, 900] {
+            world.far.dies(true);
+            let (_, presences) = world.starts(Duration::from_secs(away)).await;
+            assert!(presences.is_empty(), "{presences:?}");
+            let before = world.far.state().dialed;
+            world.far.dies(false);
+            let (_, presences) = world.starts(BACK).await;
+            assert_eq!(presences.values().sum::<usize>(), names.len(), "after {away} s");
+            let links = if world.access.is_trusted() { 1 } else { names.len() };
+            assert_eq!(world.far.state().dialed - before, u32::try_from(links).unwrap());
+            let (_, presences) = world.starts(Duration::from_secs(120)).await;
+            assert!(presences.is_empty(), "each says its presence once: {presences:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_streams_that_are_lost_together_come_back_under_the_limit() {
+    let mut world = World::new(service(), State { unmanaged: true, ..State::default() });
+    let names = many(&world, "");
+    world.starts(Duration::from_secs(60)).await;
+    world.far.dies(true);
+    world.starts(Duration::from_secs(60)).await;
+    world.far.dies(false);
+    let before = world.far.state().dialed;
+    world.starts(Duration::from_secs(1)).await;
+    let dialed = world.far.state().dialed - before;
+    assert!((50..=105).contains(&dialed), "{dialed} of {} in a second", names.len());
+}
+
+/// Two nodes, each a server of its own.
+#[derive(Clone)]
+struct Pair([Far; 2]);
+
+impl Dial for Pair {
+    fn dial<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
+        self.0[usize::from(host == "two")].dial(host, port)
+    }
+}
+
+impl Pair {
+    fn sessions(&self) -> [usize; 2] {
+        [0, 1].map(|node| self.0[node].state().sessions.len())
+    }
+
+    /// The second node serves the users of the first, or gives them back.
+    fn takes_over(&self, takes: bool) {
+        self.0[1].tell(|far| far.strict = !takes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_fails_over_and_falls_back_as_fast_as_the_limit_lets_it_whoever_says_so() {
+    for told in [false, true] {
+        let mut world = World::new(trusted(), State::default());
+        let (far, mut also_seen) = Far::new(State { strict: true, ..State::default() });
+        let pair = Pair([world.far.clone(), far]);
+        let (publisher, standing) = watch::channel(Standing::default());
+        world.names = vec!["one".into(), "two".into()];
+        world.dial = Some(Arc::new(pair.clone()));
+        world.standing = told.then_some(standing);
+        world.start();
+        // What the publisher says where it is asked: the first node's users are with it or on the second.
+        let says = |taken_over| {
+            let of = |partner: &str, taken_over| NodeStanding { partner: Some(partner.into()), taken_over };
+            let nodes = [("one", of("two", Some(taken_over))), ("two", of("one", Some(false)))];
+            let nodes = nodes.map(|(name, standing)| ((0, name.into()), standing)).into();
+            publisher.send_replace(Standing { nodes });
+        };
+        says(false);
+        let all = many(&world, "0/one").len();
+        world.starts(Duration::from_secs(60)).await;
+        assert_eq!(pair.sessions(), [all, 0]);
+
+        pair.0[0].dies(true);
+        world.starts(Duration::from_secs(600)).await;
+        assert_eq!(pair.sessions(), [0, 0], "its partner has not taken over yet");
+        pair.takes_over(true);
+        says(true);
+        world.starts(BACK).await;
+        assert_eq!(pair.sessions(), [0, all], "told by the publisher: {told}");
+
+        // The node is back, and takes its users back a while later.
+        pair.0[0].dies(false);
+        world.starts(Duration::from_secs(120)).await;
+        assert_eq!(pair.sessions(), [0, all], "whoever has a session keeps it");
+        pair.takes_over(false);
+        pair.0[1].tell(|far| {
+            for ids in std::mem::take(&mut far.sessions).into_values() {
+                far.push(session_control::ended(&ids));
+            }
+        });
+        says(false);
+        world.starts(BACK).await;
+        assert_eq!(pair.sessions(), [all, 0], "told by the publisher: {told}");
+        assert_eq!(world.refused(), []);
+        while also_seen.try_recv().is_ok() {}
     }
 }
 

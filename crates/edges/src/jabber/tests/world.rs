@@ -77,6 +77,9 @@ pub(super) struct World {
     pub(super) names: Vec<String>,
     pub(super) runs: u64,
     pub(super) refusals: Refusals,
+    /// Makes connections in the place of `far`.
+    pub(super) dial: Option<Arc<dyn Dial>>,
+    pub(super) standing: Option<watch::Receiver<Standing>>,
 }
 
 pub(super) fn trusted() -> Access {
@@ -173,6 +176,8 @@ impl World {
             names: Vec::new(),
             runs: 0,
             refusals: Refusals::default(),
+            dial: None,
+            standing: None,
         };
         world.start();
         world
@@ -200,11 +205,11 @@ impl World {
             Config { node: "1".into(), utc_offset: 0, sessions_per_second: 100, clusters: vec![cluster] };
         let means = Means {
             opener: Arc::new(Notebook),
-            dial: Arc::new(self.far.clone()),
+            dial: self.dial.clone().unwrap_or_else(|| Arc::new(self.far.clone())),
             clock: Clock::starting_at(Time(1_790_000_000_000)),
             generator: Generator::seeded(self.runs),
             scale: Scale(1),
-            standing: None,
+            standing: self.standing.clone(),
             refusals: self.refusals.clone(),
         };
         let port = HubPort::new(taker.clone(), taker, answerer);
