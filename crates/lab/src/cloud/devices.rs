@@ -21,6 +21,8 @@ use crate::{
 
 /// How many devices a person may register.
 const LIMIT: usize = 10;
+/// What a device is told that only people with the connector's licence have.
+const ENTITLEMENT: &str = "spark-hybrid-impinterop";
 
 /// What is known about a device.
 #[derive(Clone, Debug)]
@@ -107,7 +109,11 @@ impl Cloud {
             "modificationTime": device.modified.rfc3339(),
             "features": {
                 "developer": self.toggles(&person.name, "developer"),
-                "entitlement": [toggle("call-initiation", true, false), toggle("basic-message", true, false)],
+                "entitlement": [
+                    toggle("call-initiation", true, false),
+                    toggle("basic-message", true, false),
+                    toggle(ENTITLEMENT, person.enabled, false),
+                ],
                 "user": [toggle("user-presence-enabled", !person.hidden, true)],
             },
             "services": {"encryptionServiceUrl": format!("{}/encryption/api/v1", self.origin)},

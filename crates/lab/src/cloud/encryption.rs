@@ -98,7 +98,7 @@ impl Cloud {
                 ids.retain(|id| id == named);
             }
             for id in ids {
-                self.notify_device(&id, None, Arc::clone(&data), now.plus(delay));
+                self.notify_device(&id, None, Arc::clone(&data), delay);
             }
         }
         Ok(Answer::json(StatusCode::ACCEPTED, &json!({})))

@@ -104,7 +104,7 @@ pub(crate) struct Frame {
 /// What a socket's task is asked to do.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    /// Write this, not before that time.
+    /// Write this, not before that time of the lab's clock.
     Frame(Frame, Time),
     /// Look whether a fault wants something of this socket.
     Poke,
@@ -117,19 +117,26 @@ impl Cloud {
     pub(crate) fn notify(&self, name: &str, conversation: Option<&str>, data: &Arc<Value>) {
         let devices = self.state().devices.of(name);
         for id in devices {
-            self.notify_device(&id, conversation, Arc::clone(data), self.now());
+            self.notify_device(&id, conversation, Arc::clone(data), Duration::ZERO);
         }
     }
 
-    /// Sends an event to one device, not before `due`.
-    pub(crate) fn notify_device(&self, id: &str, conversation: Option<&str>, data: Arc<Value>, due: Time) {
+    /// Sends an event to one device, `delay` from now.
+    pub(crate) fn notify_device(
+        &self,
+        id: &str,
+        conversation: Option<&str>,
+        data: Arc<Value>,
+        delay: Duration,
+    ) {
         let activity = data["eventType"] == "conversation.activity";
         let frame =
             Frame { id: self.ctx.rng.uuid(), data, activity, _held: activity.then(|| self.ctx.idle.hold()) };
         let overtaking = self.ctx.faults.is_on("overtaking");
         let mut state = self.state();
         let Some(device) = state.devices.devices.get_mut(id) else { return };
-        let mut due = due;
+        // By the lab's clock: what the cloud's shows may jump back.
+        let mut due = self.ctx.clock.now().plus(delay);
         if let Some(conversation) = conversation
             && overtaking
         {
@@ -252,9 +259,11 @@ impl Line {
         };
         if let End::Close(code, reason) = end {
             let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+            // 1005 is what the other side makes of a close frame without a code.
+            let frame = (code != 1005).then_some(frame);
             // The handshake is finished within a moment or not at all.
             let _ = tokio::time::timeout(Duration::from_secs(2), async {
-                if self.stream.close(Some(frame)).await.is_ok() {
+                if self.stream.close(frame).await.is_ok() {
                     while let Some(Ok(_)) = self.stream.next().await {}
                 }
             })
@@ -363,7 +372,7 @@ impl Line {
                 biased;
                 incoming = self.stream.next() => Step::Incoming(incoming),
                 outgoing = frames.recv() => Step::Outgoing(outgoing),
-                () = cloud.sleep_until(next.unwrap_or_default()), if next.is_some() => Step::Due,
+                () = cloud.ctx.clock.sleep_until(next.unwrap_or_default()), if next.is_some() => Step::Due,
             };
             let done = match step {
                 Step::Incoming(Some(Ok(Message::Text(text)))) => self.incoming(text.as_str()).await,
@@ -445,10 +454,12 @@ impl Line {
         if lost || silent {
             return Ok(());
         }
-        for _ in 0..=usize::from(twice) {
-            self.event(&frame.id, &frame.data).await?;
-        }
+        let (id, data) = (frame.id.clone(), Arc::clone(&frame.data));
+        // Noted first: what a broken socket could not take is undelivered as well.
         self.unacknowledged.push(frame);
+        for _ in 0..=usize::from(twice) {
+            self.event(&id, &data).await?;
+        }
         self.poked().await
     }
 
@@ -476,9 +487,10 @@ impl Line {
         mut frames: mpsc::Receiver<Outgoing>,
         due: BTreeMap<(Time, u64), Frame>,
     ) {
-        frames.close();
         let redelivery = !self.cloud.ctx.faults.is_on("no-redelivery");
         let mut state = self.cloud.state();
+        // With the state locked: whoever hands a frame over finds either this socket or that it is gone.
+        frames.close();
         let Some(device) = state.devices.devices.get_mut(&self.device) else { return };
         let mut rest: Vec<Frame> = std::mem::take(&mut self.unacknowledged);
         rest.extend(due.into_values());

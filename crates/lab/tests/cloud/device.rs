@@ -50,6 +50,22 @@ async fn a_registration_has_what_clients_read_and_takes_what_they_leak() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entitlement_follows_the_licence_from_the_next_refresh_on() {
+    let lab = lab().await;
+    let entitled = |device: &serde_json::Value| {
+        let toggles = device["features"]["entitlement"].as_array().unwrap().clone();
+        toggles.iter().find(|toggle| toggle["key"] == "spark-hybrid-impinterop").unwrap()["value"].clone()
+    };
+    assert_eq!(entitled(&device(&lab, "alice").await), true);
+    let carols = device(&lab, "carol").await;
+    assert_eq!(entitled(&carols), false);
+    lab.ctx().people.update("carol", |person| person.enabled = true).unwrap();
+    let url = carols["url"].as_str().unwrap();
+    assert_eq!(entitled(&send(&lab, "PUT", url, &token(&lab, "carol"), json!({})).await.body), true);
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_touches_somebody_elses_device() {
     let lab = lab().await;
     let made = device(&lab, "alice").await;

@@ -130,7 +130,8 @@ async fn faults_close_with_any_code_and_lose_frames() {
     let lab = lab().await;
     let conversation = direct(&lab, "alice", "bob").await;
     let device = device(&lab, "bob").await;
-    for code in [1001, 1011, 3050, 4401, 4404] {
+    // A close frame without a code is 1005 to whoever gets it.
+    for code in [1001, 1005, 1011, 3050, 4401, 4404] {
         let mut socket = Socket::ready(&lab, &device, "bob").await;
         fault(&lab, json!({"name": "mercury-close", "on": true, "count": 1, "person": "bob", "value": code}));
         say(&lab, "alice", "bob", "which wakes the socket").await;
@@ -158,5 +159,49 @@ async fn faults_close_with_any_code_and_lose_frames() {
     let frame = socket.read().await.unwrap();
     assert_eq!(frame["data"]["activity"]["clientTempId"], "kept");
     assert_eq!(frame["sequenceNumber"], 3, "number 2 is missing");
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_back_holds_no_event_up() {
+    let lab = lab().await;
+    let conversation = direct(&lab, "alice", "bob").await;
+    let device = device(&lab, "bob").await;
+    let mut socket = Socket::ready(&lab, &device, "bob").await;
+    for ahead in [7_200_000, -7_200_000] {
+        fault(&lab, json!({"name": "clock-skew", "on": true, "value": ahead}));
+        post(&lab, "alice", &conversation, comment(&conversation, &format!("{ahead}"))).await;
+        let frame = socket.soon().await.unwrap();
+        assert_eq!(frame["data"]["activity"]["clientTempId"], format!("{ahead}"));
+    }
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_lab_loses_nothing_over_sockets_that_replace_one_another() {
+    let lab = lab_with(|options| options.kind = true).await;
+    let conversation = direct(&lab, "alice", "bob").await;
+    let device = device(&lab, "bob").await;
+    let mut socket = Socket::ready(&lab, &device, "bob").await;
+    let mut heard = Vec::new();
+    for n in 0..20 {
+        for part in ["a", "b"] {
+            post(&lab, "alice", &conversation, comment(&conversation, &format!("{n}{part}"))).await;
+        }
+        // One is taken, the other is on its way when the next socket comes.
+        let frame = socket.read().await.unwrap();
+        socket.ack(&frame).await;
+        heard.push(frame["data"]["activity"]["clientTempId"].as_str().unwrap().to_owned());
+        socket = Socket::ready(&lab, &device, "bob").await;
+    }
+    while let Some(frame) = socket.soon().await {
+        socket.ack(&frame).await;
+        heard.push(frame["data"]["activity"]["clientTempId"].as_str().unwrap().to_owned());
+    }
+    let missing: Vec<_> = (0..20)
+        .flat_map(|n| ["a", "b"].map(|part| format!("{n}{part}")))
+        .filter(|text| !heard.contains(text))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
     lab.stop().await;
 }
