@@ -3,7 +3,8 @@
 //
 //     node bridge.js ENDPOINTS_FILE PYTHON BOT_SCRIPT
 //
-// PYTHON has slixmpp; the lab and its connector run.
+// PYTHON has slixmpp; the lab and its connector run. Whoever plays this scene reads its output: on a line `please kill` or
+// `please stop` the connector is killed or asked to end, is started again, and a line is written to the scene's input.
 'use strict';
 
 const {spawn} = require('node:child_process');
@@ -11,6 +12,14 @@ const readline = require('node:readline');
 const {assert, endpoints, person, Inbox, signIn, signOut, control, fault, interrupt, step, play} = require('./sdk');
 
 const [python, script] = process.argv.slice(3);
+
+const answers = readline.createInterface({input: process.stdin});
+/** The connector ends in this way and is started again, and is up. */
+function restart(how) {
+  const up = new Promise((resolve) => answers.once('line', resolve));
+  console.log(`please ${how}`);
+  return up;
+}
 
 /** A slixmpp client of a person: JSON lines both ways. */
 class Jabber {
@@ -148,6 +157,8 @@ play(async () => {
     ["Jabber's stream during a write", () => fault('imp-client-cut-after-writing', {person: 'bob'})],
     ["the connector's link", () => fault('imp-link-cut')],
     ["the connector's link during a write", () => fault('imp-link-cut-after-writing')],
+    ['the connector, which is killed,', () => restart('kill')],
+    ['the connector, which is stopped,', () => restart('stop')],
   ];
   for (const [index, [what, cut]] of cuts.entries()) {
     await step(`a break of ${what} in the middle`, async () => {

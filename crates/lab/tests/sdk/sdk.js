@@ -20,7 +20,7 @@ for (const plugin of [
   require(`@webex/${plugin}`);
 }
 
-const PATIENCE = 45_000;
+const PATIENCE = 90_000;
 const unhandled = [];
 process.on('unhandledRejection', (error) => unhandled.push(error));
 
@@ -121,6 +121,12 @@ async function interrupt({user, sdk}, value, text, count = 1) {
   await within(back, `the socket after ${value}`);
 }
 
+async function refused(promise) {
+  const error = await promise.then(() => undefined, (rejection) => rejection);
+  assert(error, 'it was to be refused');
+  return error;
+}
+
 let passed = 0;
 async function step(name, work) {
   const start = Date.now();
@@ -157,4 +163,6 @@ function play(scene) {
   );
 }
 
-module.exports = {assert, endpoints, person, within, Inbox, signIn, signOut, control, fault, interrupt, step, play};
+module.exports = {
+  assert, endpoints, person, within, Inbox, signIn, signOut, control, fault, interrupt, refused, step, play,
+};
