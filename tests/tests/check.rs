@@ -122,6 +122,24 @@ fn check_compares_the_clock_with_the_clouds() {
 }
 
 #[test]
+fn check_compares_the_clock_with_the_nodes() {
+    let scratch = Scratch::new("check-node-clock");
+    let lab = stand_ins(&scratch);
+    let settings = lab.endpoint("connector_config").to_owned();
+    for (ahead, expected) in
+        [(500_000_i64, None), (700_000, Some(" s behind")), (-700_000, Some(" s ahead of"))]
+    {
+        lab.control("/fault", &json!({"name": "imp-clock-skew", "on": true, "value": ahead}));
+        let (good, said) = check(&settings);
+        assert_eq!(good, expected.is_none(), "{said}");
+        if let Some(expected) = expected {
+            let line = said.lines().find(|line| line.contains("the clock of this host is ")).unwrap();
+            assert!(line.contains(expected) && line.contains("the node's"), "{line}");
+        }
+    }
+}
+
+#[test]
 fn check_tries_every_connection_and_names_what_is_wrong() {
     let scratch = Scratch::new("check");
     let lab = stand_ins(&scratch);

@@ -21,6 +21,9 @@ pub async fn cloud(cloud: &Cloud) -> Result<String, String> {
 
 /// Farther than this the clock of this host and the cloud's must not be apart, in milliseconds.
 const APART: u64 = 60_000;
+/// Farther than this the clock of this host and a node's must not be apart, in milliseconds: later stamps tell a copy of a
+/// known message from a new one (rule 3).
+const NODE_APART: u64 = 10 * 60_000;
 
 /// Compares the clock of this host with the cloud's, as of the latest answer.
 ///
@@ -28,16 +31,21 @@ const APART: u64 = 60_000;
 /// They are more than a minute apart, or the cloud did not say its time.
 pub fn clock(cloud: &Cloud) -> Result<String, String> {
     let offset = cloud.clock_offset().ok_or("the cloud has not told its time")?;
-    let told = match (offset.unsigned_abs().div_ceil(1_000), offset > 0) {
-        // The cloud tells its time in whole seconds, and the answer was on its way.
-        (0..=2, _) => "within two seconds of the cloud's".to_owned(),
-        (seconds, true) => format!("{seconds} s behind the cloud's"),
-        (seconds, false) => format!("{seconds} s ahead of the cloud's"),
-    };
+    let told = apart(offset, "the cloud's");
     if offset.unsigned_abs() > APART {
         Err(format!("{told}: have it set by a time server"))
     } else {
         Ok(told)
+    }
+}
+
+/// How far the clock of this host is from another that is `offset` milliseconds ahead of it.
+fn apart(offset: i64, whose: &str) -> String {
+    match (offset.unsigned_abs().div_ceil(1_000), offset > 0) {
+        // Time is told in whole seconds, and the answer was on its way.
+        (0..=2, _) => format!("within two seconds of {whose}"),
+        (seconds, true) => format!("{seconds} s behind {whose}"),
+        (seconds, false) => format!("{seconds} s ahead of {whose}"),
     }
 }
 
@@ -69,13 +77,13 @@ pub async fn nodes(
     for node in &cluster.nodes {
         let alone = Cluster { nodes: vec![node.clone()], ..cluster.clone() };
         let measured = jabber::measure(alone, jid, Arc::new(TcpDial), clock, generator.clone()).await;
-        let outcome = measured.map(|able| told(&able, jid)).map_err(|e| causes(&e));
+        let outcome = measured.map_err(|e| causes(&e)).and_then(|able| told(&able, jid));
         outcomes.push((format!("{}:{}", node.0, node.1), outcome));
     }
     outcomes
 }
 
-fn told(able: &Capabilities, jid: Option<&BareJid>) -> String {
+fn told(able: &Capabilities, jid: Option<&BareJid>) -> Result<String, String> {
     let mut text = match jid {
         Some(jid) => format!("opens a session of {jid}"),
         None => "lets us in; no session was tried, since nobody is known to be served there".to_owned(),
@@ -90,7 +98,20 @@ fn told(able: &Capabilities, jid: Option<&BareJid>) -> String {
         text.push_str("\n        ");
         text.push_str(shortcoming);
     }
-    text
+    match able.clock_offset {
+        None if jid.is_some() => {
+            text.push_str("\n        it does not tell its time (XEP-0202): see that its clock is right");
+        }
+        Some(offset) if offset.unsigned_abs() > NODE_APART => {
+            return Err(format!(
+                "{text}\n        the clock of this host is {}: what was stored meanwhile is shown twice; have both set by \
+                 a time server",
+                apart(offset, "the node's")
+            ));
+        }
+        _ => {}
+    }
+    Ok(text)
 }
 
 /// An error with everything that caused it, in one line. A cause that the text tells already is not told twice.

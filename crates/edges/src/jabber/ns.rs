@@ -14,6 +14,8 @@ pub(super) const CONFERENCE: &str = "jabber:x:conference";
 pub(super) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Contact lists (RFC 6121 §2).
 pub(super) const ROSTER: &str = "jabber:iq:roster";
+/// The time of an entity (XEP-0202).
+pub(super) const TIME: &str = "urn:xmpp:time";
 /// Message archives (XEP-0313).
 pub(super) const ARCHIVE: &str = "urn:xmpp:mam:2";
 /// Pages of results (XEP-0059).

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use webex_api::Timestamp;
 use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
 use xmpp_core::tokio::{ConnectError, Connection, Event, NegotiationError};
 use xmpp_core::{BareJid, Element, ns};
@@ -32,6 +33,9 @@ pub struct Capabilities {
     pub copies: bool,
     /// It keeps messages and can be asked for them (XEP-0313).
     pub archive: bool,
+    /// By how many milliseconds its clock is ahead of ours, negative: behind (XEP-0202); `None` if it does not tell its
+    /// time. It tells whole seconds, and its answer was on its way.
+    pub clock_offset: Option<i64>,
 }
 
 impl Capabilities {
@@ -163,7 +167,13 @@ impl Trial {
         let (acknowledges, resumes) =
             (self.connection.is_managed(), self.connection.resume_state().is_some());
         let Some(jid) = jid else {
-            return Ok(Capabilities { acknowledges, resumes, copies: true, archive: false });
+            return Ok(Capabilities {
+                acknowledges,
+                resumes,
+                copies: true,
+                archive: false,
+                clock_offset: None,
+            });
         };
         self.start(shared, jid).await?;
         let copies = self.ask("check-copies", words::carbons("check-copies")).await?;
@@ -172,11 +182,15 @@ impl Trial {
         let archive = account
             .get_child("query", more::DISCO_INFO)
             .is_some_and(|query| query.children().any(|feature| feature.attr("var") == Some(more::ARCHIVE)));
+        let told = self.ask("check-time", words::time("check-time", jid.domain().as_str())).await?;
+        let told = told.get_child("time", more::TIME).and_then(|time| time.get_child("utc", more::TIME));
+        let told = told.and_then(|utc| utc.text().trim().parse::<Timestamp>().ok());
+        let clock_offset = told.map(|told| told.0 - shared.clock.now().0);
         if let (Some(control), Some(ids)) = (&mut self.control, &self.ids) {
             let end = control.end(ids);
             self.connection.send(&end);
         }
-        Ok(Capabilities { acknowledges, resumes, copies, archive })
+        Ok(Capabilities { acknowledges, resumes, copies, archive, clock_offset })
     }
 
     /// On a trusted link, asks for the session; a client stream is one already.

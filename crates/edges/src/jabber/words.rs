@@ -119,6 +119,11 @@ pub(super) fn discover(id: &str, account: &BareJid) -> Element {
     iq("get", id).with_attr("to", account.as_str()).with_child(Element::bare("query", more::DISCO_INFO))
 }
 
+/// Asks a server for its time (XEP-0202).
+pub(super) fn time(id: &str, server: &str) -> Element {
+    iq("get", id).with_attr("to", server).with_child(Element::bare("time", more::TIME))
+}
+
 fn iq(kind: &'static str, id: &str) -> Element {
     Element::bare("iq", ns::CLIENT).with_attr("type", kind).with_attr("id", id)
 }

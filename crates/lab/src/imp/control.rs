@@ -99,7 +99,7 @@ impl State {
             return;
         }
         let (from, to) = (element.attr("to").unwrap_or(DOMAIN), element.attr("from").unwrap_or_default());
-        let answer = answer_server(element, from, to)
+        let answer = answer_server(element, from, to, self.time())
             .unwrap_or_else(|| stanza::error(element, from, to, "cancel", "service-unavailable"));
         self.push_control(wire, answer);
     }

@@ -96,6 +96,10 @@ pub(crate) const KINDS: &[Kind] = &[
         "While on, nothing is stored for users who are not there; senders get an error.",
     ),
     kind("imp-no-carbons", "While on, no copies are made and enabling them is refused."),
+    kind(
+        "imp-clock-skew",
+        "The server tells a time (XEP-0202) that is ahead of everybody's by `value` milliseconds; negative: behind.",
+    ),
     unkind("imp-resent-stamped", "What is sent again after a resumption carries a stamp (XEP-0203)."),
     unkind("imp-stamps-whole-seconds", "Stamps have whole seconds."),
     unkind(

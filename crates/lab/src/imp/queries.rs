@@ -3,8 +3,9 @@
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{Element, Jid, ns};
 
-use super::stanza::{self, DISCO_INFO, DISCO_ITEMS, PUBSUB, ROSTER};
+use super::stanza::{self, DISCO_INFO, DISCO_ITEMS, PUBSUB, ROSTER, TIME};
 use super::state::State;
+use crate::clock::Time;
 use crate::people::{DOMAIN, SECOND_DOMAIN};
 
 /// The node under which a client publishes a state that its user set by hand. The product does this apart from device
@@ -12,12 +13,13 @@ use crate::people::{DOMAIN, SECOND_DOMAIN};
 pub const MANUAL_NODE: &str = "urn:lab:manual-presence";
 
 /// What the server says that it can.
-const FEATURES: [&str; 7] = [
+const FEATURES: [&str; 8] = [
     DISCO_INFO,
     DISCO_ITEMS,
     ns::PING,
     ns::CARBONS,
     ROSTER,
+    TIME,
     "http://jabber.org/protocol/pubsub#publish",
     "msgoffline",
 ];
@@ -44,7 +46,7 @@ impl State {
         let answer = if whom == bare && to.resource().is_none() {
             self.answer_account(bare, resource, &iq)
         } else if [DOMAIN, SECOND_DOMAIN].contains(&to.as_str()) {
-            answer_server(&iq, to.as_str(), &sender)
+            answer_server(&iq, to.as_str(), &sender, self.time())
         } else {
             None
         };
@@ -54,6 +56,12 @@ impl State {
             stanza::error(&iq, to.as_str(), &sender, "cancel", condition)
         });
         self.deliver(bare, resource, answer);
+    }
+
+    /// The time that the server tells.
+    pub(crate) fn time(&self) -> Time {
+        let ahead = self.ctx.faults.lasting_value("imp-clock-skew").unwrap_or(0);
+        Time(self.ctx.clock.now().0 + ahead)
     }
 
     /// Questions to the user's own account.
@@ -80,7 +88,7 @@ impl State {
         if payload.is("session", ns::SESSION) {
             return done(None);
         }
-        answer_server(iq, bare, &sender)
+        answer_server(iq, bare, &sender, self.time())
     }
 
     /// Everybody whom a user sees; nobody has to be added.
@@ -113,10 +121,20 @@ impl State {
 }
 
 /// Questions that any part of the server answers alike; `None` if it has no answer.
-pub(crate) fn answer_server(iq: &Element, from: &str, to: &str) -> Option<Element> {
+pub(crate) fn answer_server(iq: &Element, from: &str, to: &str, now: Time) -> Option<Element> {
     let payload = iq.children().next()?;
     if payload.is("ping", ns::PING) {
         return Some(stanza::result(iq, from, to, None));
+    }
+    if payload.is("time", TIME) {
+        let utc = Element::bare("utc", TIME).with_text(now.rfc3339());
+        let offset = Element::bare("tzo", TIME).with_text("+00:00");
+        return Some(stanza::result(
+            iq,
+            from,
+            to,
+            Some(Element::bare("time", TIME).with_child(offset).with_child(utc)),
+        ));
     }
     if payload.is("query", DISCO_ITEMS) {
         return Some(stanza::result(iq, from, to, Some(Element::bare("query", DISCO_ITEMS))));

@@ -16,6 +16,8 @@ pub(crate) const ROSTER: &str = "jabber:iq:roster";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// What belongs to a server (XEP-0030).
 pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// The time of an entity (XEP-0202).
+pub(crate) const TIME: &str = "urn:xmpp:time";
 /// Publishing (XEP-0060).
 pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 /// Out of band data (XEP-0066), with which the lab's Jabber announces a file.
