@@ -25,7 +25,7 @@ use router::inbound::{Inbound, Outcome};
 use router::outbound::{Hint, MaybeSent, Outbound};
 use router::outbox::{Lane, Storage, StorageError, Stored};
 use router::{Config, Router, RouterError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use handle::Request;
@@ -39,6 +39,8 @@ use crate::seam::Clock;
 
 /// How often the free space is asked for again while intake stands still for want of it.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
+/// The most hints that are on their way to somebody at once.
+const HINTS: usize = 256;
 
 /// One thing that the router was told or wants, as a [`Watch`] is shown it.
 #[derive(Debug)]
@@ -142,6 +144,8 @@ pub struct Hub {
     requests: mpsc::Receiver<Request>,
     jabber: mpsc::UnboundedSender<Order>,
     webex: mpsc::UnboundedSender<Order>,
+    /// Places for hints that are on their way.
+    hints: Arc<Semaphore>,
     /// Batches that the store has not answered.
     committing: usize,
     /// Deliveries that an edge has and has not answered.
@@ -189,8 +193,11 @@ impl Hub {
         let found = Found { run, kept, streams, cursors };
         let (from_links, links) = mpsc::channel(settings.intake.max(1));
         let (from_sockets, sockets) = mpsc::channel(settings.intake.max(1));
+        // Bounded by what it says, of which each is said once: how deliveries fare (the credit), streams, sessions and sockets
+        // (their number), and what edges keep of those. It is read before all else, and the reader waits for nothing.
         let (to_answers, answers) = mpsc::unbounded_channel();
         let (to_requests, requests) = mpsc::channel(16);
+        // Bounded as the module `port` says.
         let (to_jabber, jabber) = mpsc::unbounded_channel();
         let (to_webex, webex) = mpsc::unbounded_channel();
         let port = HubPort::new(from_links, from_sockets, to_answers);
@@ -207,6 +214,7 @@ impl Hub {
             requests,
             jabber: to_jabber,
             webex: to_webex,
+            hints: Arc::new(Semaphore::new(HINTS)),
             committing: 0,
             in_flight: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -360,7 +368,10 @@ impl Hub {
                         Hint::TypingInJabber { .. } => Side::Jabber,
                         Hint::TypingInWebex { .. } => Side::Webex,
                     };
-                    self.order(side, Order::Hint(hint));
+                    // Without a place it is dropped (rule 14).
+                    if let Ok(place) = Arc::clone(&self.hints).try_acquire_owned() {
+                        self.order(side, Order::Hint(hint, place));
+                    }
                 }
                 Outbound::Session(person, wanted) => {
                     self.order(Side::Jabber, Order::Session(person, wanted));

@@ -1,8 +1,9 @@
 //! What the hub and an edge say to each other.
 //!
 //! The hub never awaits a send (rule 14). Towards an edge that is safe on an unbounded channel because
-//! what can be in it is bounded elsewhere: deliveries by the credit, session orders by the number of
-//! people, acknowledgements by what the edge itself has reported.
+//! what can be in it is bounded elsewhere: deliveries, and the words about them, by the credit; session orders by the
+//! number of people, since only a change is one and an edge takes orders at once; acknowledgements, settled streams and
+//! kept values by what the edge itself has reported; hints by a number of places, without one they are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use router::ids::{ImpStreamId, PersonId, Ticket, Upstream};
 use router::inbound::Inbound;
 use router::outbound::{Hint, MaybeSent, Wanted};
 use router::outbox::{Entry, EntrySummary};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// One delivery, with the entry and its body.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub enum Order {
     Acknowledge(Upstream),
     /// The state wanted for this person's session.
     Session(PersonId, Wanted),
-    /// Pass on if easy.
-    Hint(Hint),
+    /// Pass on if easy; the place is kept until that is done, so that a bounded number is on its way.
+    Hint(Hint, OwnedSemaphorePermit),
     /// The value kept under this `ask` is on disk.
     Kept(u64),
     /// Who is whom, from now on; also the first order of a run in whose store there was a directory.

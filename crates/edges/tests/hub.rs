@@ -8,12 +8,12 @@ use std::sync::mpsc as gate;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edges::hub::{Ended, Hub, HubError, Keeping, Opened, Settings};
-use edges::port::Order;
+use edges::hub::{Ended, Hub, HubError, Keeping, Opened, Settings, Status};
+use edges::port::{HubPort, Order};
 use edges::seam::Clock;
 use router::Config;
 use router::entitlement::Client;
-use router::envelope::{Body, Envelope, Form, JabberOrigin, Kind, Link, Origin};
+use router::envelope::{Body, Envelope, Form, JabberOrigin, Kind, Link, Origin, Typing, TypingOrigin};
 use router::ids::{
     ActivityId, ConversationId, EntryId, ImpStreamId, JabberId, PersonId, StanzaId, StreamId, Time, Upstream,
 };
@@ -191,6 +191,40 @@ async fn an_input_is_acknowledged_after_its_commit_and_delivered_after_it_too() 
     opened.port.answer(Inbound::Receipt(delivery.ticket, delivered(1)));
     opened.handle.stop(false).await;
     assert_eq!(hub.await.unwrap().unwrap(), Ended::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_that_stands_still_has_a_bounded_number_of_hints_before_it() {
+    let World { mut opened, .. } = world(Keeping::Inline, None, false);
+    let hub = tokio::spawn(opened.hub.run());
+    for inbound in people() {
+        assert!(opened.port.take(inbound).await);
+    }
+    let mut n = 0;
+    let mut types = async |port: &HubPort| {
+        for _ in 0..1_000 {
+            n += 1;
+            let conversation = ConversationId::new(format!("c{n}"));
+            let from = TypingOrigin::Webex { socket: person("ann"), actor: person("bob"), conversation };
+            let typing = Typing { from, active: true, stale: false };
+            let upstream = Upstream { stream: StreamId::Mercury(person("ann"), 1), n };
+            assert!(port.take(Inbound::Typing(typing, upstream)).await);
+        }
+    };
+    // Places are free again when the hints have been passed on.
+    for _ in 0..2 {
+        types(&opened.port).await;
+        let read = |status: Status| status.intake == 0 && status.uncommitted == 0;
+        while !opened.handle.status().await.is_some_and(read) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut hints = Vec::new();
+        while let Ok(order) = opened.jabber.try_recv() {
+            hints.extend(matches!(order, Order::Hint(..)).then_some(order));
+        }
+        assert_eq!(hints.len(), 256);
+    }
+    hub.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,6 +83,8 @@ impl Keeper {
                 answers: VecDeque::new(),
             }),
             Keeping::Thread => {
+                // Bounded by what is given: one batch at a time, since the router makes the next when the last is on disk;
+                // what is to be delivered (the credit); references, one for each that waits for the answer; and the room.
                 let (jobs, todo) = std_mpsc::channel();
                 let (done, answers) = mpsc::unbounded_channel();
                 // The thread ends with the hub: its jobs have no other sender.

@@ -13,7 +13,7 @@ use router::envelope::Link as Written;
 use router::ids::{ImpStreamId, PersonId, Position, StreamId, Ticket, Upstream};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::Wanted;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
 use xmpp_core::tokio::{ConnectError, Connection, Event};
@@ -61,8 +61,8 @@ pub(super) enum Command {
     Want(PersonId, FullJid, Wanted),
     /// Send this as that person, whose session has this JID.
     Deliver(PersonId, FullJid, Prepared),
-    /// Send this as that person, if that is possible now.
-    Try(PersonId, Element),
+    /// Send this as that person, if that is possible now; it has its place among the hints until then.
+    Try(PersonId, Element, OwnedSemaphorePermit),
     /// Have nothing to do with that person's session any more, and say so when the hub knows.
     Leave(PersonId),
     /// The attempt is on disk.
@@ -223,6 +223,7 @@ impl Link {
             LinkKey::Node((cluster, node)) => (*cluster, Some(*node), None),
             LinkKey::Person(cluster, person) => (*cluster, None, Some(person.clone())),
         };
+        // Bounded as the orders are that become commands (module `port`); besides, a turn for each session that asked.
         let (mailbox, commands) = mpsc::unbounded_channel();
         let now = Instant::now();
         let carriage = match (whose, &shared.config.clusters[cluster].access) {
@@ -332,7 +333,7 @@ impl Link {
         match command {
             Command::Want(person, jid, wanted) => self.want(person, jid, wanted, now),
             Command::Deliver(person, jid, prepared) => self.deliver(&person, jid, prepared, now),
-            Command::Try(person, element) => self.send_as(&person, element),
+            Command::Try(person, element, _place) => self.send_as(&person, element),
             Command::Leave(person) => self.leave(person, now),
             Command::Write(ticket) => self.outgoing.answer(ticket, true),
             Command::Skip(ticket) => {
@@ -405,8 +406,7 @@ impl Link {
             let port = self.board.port.clone();
             self.taking = Some(Box::pin(async move { port.take(inbound).await }));
         }
-        let unread =
-            self.taking.is_some() || self.outgoing.backlog() > BACKLOG || self.phase.holds_too_much();
+        let unread = self.taking.is_some() || self.is_crowded();
         self.unread_since = if unread { self.unread_since.or(Some(now)) } else { None };
         if let Phase::Up(connection) = &mut self.phase {
             connection.set_reading(!unread);
@@ -414,6 +414,11 @@ impl Link {
         self.write(now);
         self.dial(now);
         self.close_if_ended(now);
+    }
+
+    /// Too much waits to be written, or for the peer to read it.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.outgoing.backlog() > BACKLOG || self.phase.holds_too_much()
     }
 
     /// Writes what may be written, and asks to be told when it has been handled.

@@ -43,7 +43,7 @@ use router::inbound::{Cause, Inbound, Outcome, SessionEvent};
 use router::outbound::{Hint, Wanted};
 use router::outbox::Lane;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use xmpp_core::{BareJid, FullJid};
@@ -103,6 +103,7 @@ impl JabberEdge {
         means: Means,
     ) -> JoinHandle<()> {
         let Means { opener, dial, clock, generator, scale, standing, refusals } = means;
+        // One word for each change of a link or of who is on it: the edge takes them at once.
         let (news, told) = mpsc::unbounded_channel();
         let turns = Turns::new(config.sessions_per_second, scale, generator.clone());
         let shared = Arc::new(Shared { config, dial, clock, generator, scale, turns, refusals, news });
@@ -242,7 +243,7 @@ impl Edge {
                 }
             }
             Order::Session(person, wanted) => self.want(person, wanted),
-            Order::Hint(hint) => self.hint(hint),
+            Order::Hint(hint, place) => self.hint(hint, place),
             Order::Kept(ask) => self.board.kept(ask),
             Order::Directory(directory) => {
                 self.directory = directory;
@@ -504,7 +505,7 @@ impl Edge {
     }
 
     /// Passes on that somebody types in Webex.
-    fn hint(&mut self, hint: Hint) {
+    fn hint(&mut self, hint: Hint, place: OwnedSemaphorePermit) {
         let Hint::TypingInJabber { from, conversation, active, id } = hint else { return };
         let Some((key, _)) = self.place(&from).filter(|_| !self.stopping) else { return };
         let link = self.link(&key);
@@ -513,7 +514,7 @@ impl Edge {
         self.preparing.spawn(async move {
             let to = delivery::recipient(&conversation, &from, &directory, &opener);
             if let Ok(Ok(to)) = tokio::time::timeout(limit, to).await {
-                let _ = link.send(Command::Try(from, words::typing(&to, &id, active)));
+                let _ = link.send(Command::Try(from, words::typing(&to, &id, active), place));
             }
         });
     }

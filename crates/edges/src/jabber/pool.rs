@@ -69,6 +69,9 @@ impl Link {
 
     /// Sends a stanza that is not missed if it cannot be sent now.
     pub(super) fn send_as(&mut self, person: &PersonId, element: Element) {
+        if self.is_crowded() {
+            return;
+        }
         let Some(session) = self.sessions.get(person).filter(|session| self.open && session.sends()) else {
             return;
         };

@@ -357,9 +357,13 @@ impl Edge {
                     let _ = line.taken.send((*socket, upstream.n));
                 }
             }
-            Order::Hint(hint) => {
-                if self.tasks.len() < MOST_TASKS + self.lines.len() && !self.side.is_stopping() {
-                    self.tasks.spawn(delivery::hint(Arc::clone(&self.side), hint));
+            Order::Hint(hint, place) => {
+                if !self.side.is_stopping() {
+                    let side = Arc::clone(&self.side);
+                    self.tasks.spawn(async move {
+                        delivery::hint(side, hint).await;
+                        drop(place);
+                    });
                 }
             }
             Order::Directory(directory) => {
@@ -405,6 +409,7 @@ impl Edge {
             let since = since.unwrap_or_else(|| self.side.cloud.now());
             let cursor = self.cursors.get(&person).copied().unwrap_or(since).max(since);
             let device = self.kept_device(&person);
+            // One word for each commit with something of this socket: at most what the hub takes uncommitted.
             let (taken, mailbox) = mpsc::unbounded_channel();
             let side = Arc::clone(&self.side);
             let line = Line::new(side, person.clone(), device, cursor, mailbox, Purpose::Person);
@@ -489,9 +494,6 @@ async fn renew(side: Arc<Side>) {
 /// So often the cloud may refuse something before that is believed: it is many machines, and one of them may be wrong
 /// for a while.
 pub(crate) const PATIENCE: u32 = 5;
-
-/// Hints above this many tasks are dropped.
-const MOST_TASKS: usize = 1_024;
 
 struct WebexOpener(Arc<Side>);
 

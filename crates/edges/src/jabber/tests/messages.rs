@@ -298,10 +298,12 @@ async fn hints_go_out_where_they_can() {
         active: true,
         id: DerivedId::new("hint"),
     };
-    world.order(Order::Hint(hint));
+    let places = Arc::new(tokio::sync::Semaphore::new(1));
+    world.order(Order::Hint(hint, Arc::clone(&places).try_acquire_owned().unwrap()));
     let typing = world.stanza().await;
     assert!(typing.has_child("composing", more::CHAT_STATES));
     assert_eq!((typing.attr("id"), typing.attr("to")), (Some("hint"), Some("ann@lab.example")));
+    assert_eq!(places.available_permits(), 1, "its place is free again");
 }
 
 /// What tells a person, by bob's session, that the stanza `native` of that person's client was not delivered.
