@@ -374,7 +374,7 @@ impl Authenticator for Far {
     }
 
     fn component(&self, name: &str) -> Option<Secret> {
-        (name == "connector.lab.example").then(|| "secret".into())
+        name.ends_with("connector.lab.example").then(|| "secret".into())
     }
 }
 

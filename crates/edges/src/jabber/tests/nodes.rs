@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use presence_map::Show;
+use router::directory::Directory;
 use router::ids::*;
-use router::inbound::Inbound;
+use router::inbound::{Facts, Inbound, PersonFacts};
 use router::outbound::Wanted;
 use tokio::time::Instant;
 use xmpp_core::session_control;
@@ -130,6 +132,31 @@ async fn client_streams_that_are_lost_together_come_back_under_the_limit() {
     world.starts(Duration::from_secs(1)).await;
     let dialed = world.far.state().dialed - before;
     assert!((50..=105).contains(&dialed), "{dialed} of {} in a second", names.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_clusters_have_a_link_each_and_everybody_a_session_under_one_limit() {
+    let mut world = World::new(trusted(), State::default());
+    world.clusters = 5;
+    world.start();
+    let people: Vec<PersonFacts> = (0..200)
+        .flat_map(|n| facts_of(&[format!("p{n:03}").as_str()]))
+        .zip((1..=5).cycle())
+        .map(|(person, cluster)| {
+            let jid = JabberId::new(format!("{}@lab{cluster}.example", person.name));
+            PersonFacts { jid: Some(jid), ..person }
+        })
+        .collect();
+    let facts = Facts { people, complete: true };
+    world.order(Order::Directory(Arc::new(Directory::default().with(&facts, Time(0), Time(0)))));
+    for person in &facts.people {
+        world.open(person.id.as_str(), Show::Available);
+    }
+    let (starts, presences) = world.starts(Duration::from_secs(60)).await;
+    assert_eq!((starts.len(), presences.values().sum::<usize>()), (200, 200));
+    assert_eq!(world.far.state().dialed, 5);
+    let took = starts.last().unwrap().1 - starts[0].1;
+    assert!((1_950..=2_020).contains(&took.as_millis()), "{took:?} for two hundred");
 }
 
 /// Two nodes, each a server of its own.

@@ -76,6 +76,8 @@ pub(super) struct World {
     /// The names of the nodes of the cluster, where there is a link to each.
     pub(super) names: Vec<String>,
     pub(super) runs: u64,
+    /// How many clusters there are, all served by one server.
+    pub(super) clusters: usize,
     pub(super) refusals: Refusals,
     /// Makes connections in the place of `far`.
     pub(super) dial: Option<Arc<dyn Dial>>,
@@ -150,6 +152,16 @@ pub(super) async fn soon<T>(what: impl Future<Output = Option<T>>) -> T {
     waited.expect("something happens within half an hour").expect("the other side is there")
 }
 
+/// One of several clusters, with a domain and a trusted link of its own.
+fn of_its_own(number: usize, like: &Cluster) -> Cluster {
+    let Access::Trusted { component, secret, framing } = like.access.clone() else {
+        panic!("a trusted link")
+    };
+    let component = format!("{number}.{component}");
+    let access = Access::Trusted { component, secret, framing };
+    Cluster { domains: vec![format!("lab{number}.example")], access, ..like.clone() }
+}
+
 impl World {
     pub(super) fn new(access: Access, state: State) -> Self {
         Self::encrypted(access, Encryption::Off, state)
@@ -175,6 +187,7 @@ impl World {
             encryption,
             names: Vec::new(),
             runs: 0,
+            clusters: 1,
             refusals: Refusals::default(),
             dial: None,
             standing: None,
@@ -201,8 +214,11 @@ impl World {
             access: self.access.clone(),
             encryption: self.encryption.clone(),
         };
-        let config =
-            Config { node: "1".into(), utc_offset: 0, sessions_per_second: 100, clusters: vec![cluster] };
+        let clusters = match self.clusters {
+            1 => vec![cluster],
+            count => (1..=count).map(|n| of_its_own(n, &cluster)).collect(),
+        };
+        let config = Config { node: "1".into(), utc_offset: 0, sessions_per_second: 100, clusters };
         let means = Means {
             opener: Arc::new(Notebook),
             dial: self.dial.clone().unwrap_or_else(|| Arc::new(self.far.clone())),
