@@ -2,8 +2,8 @@
 
 use xmpp_core::{Element, Jid, ns};
 
-use super::stanza;
 use super::state::State;
+use super::{rooms, stanza};
 use crate::clock::Time;
 use crate::people::{DOMAIN, SECOND_DOMAIN};
 
@@ -15,6 +15,9 @@ impl State {
             let to = format!("{bare}/{resource}");
             let error = stanza::error(&message, &from, &to, "modify", "policy-violation");
             return self.deliver(bare, resource, error);
+        }
+        if let Some(room) = message.attr("to").and_then(|to| to.parse().ok()).filter(rooms::is_room) {
+            return self.message_to_room(bare, resource, &room, message);
         }
         let receivers = self.route_message(message.clone());
         if self.is_copied(&message) {

@@ -2,12 +2,12 @@
 //!
 //! What it imitates: resources and the routing between them, copies of messages (XEP-0280), a store for users who are not
 //! there that every resource is given, presence composed into one state per user, stream management (XEP-0198) on both
-//! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, and two domains.
+//! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, group chats, and two domains.
 //!
 //! Two nodes can be one redundancy group: each has a trusted link of its own, which serves the users whom it homes or has
 //! taken over. Client streams find the node of their user by themselves.
 //!
-//! What it does not: rosters that can be changed, rooms, archives, federation, and anything of the product whose wire
+//! What it does not: rosters that can be changed, archives, federation, and anything of the product whose wire
 //! form is not public. A state set by hand is published by a node of the lab's own ([`MANUAL_NODE`]).
 
 mod accounts;
@@ -22,6 +22,7 @@ mod offline;
 mod presence;
 mod queries;
 mod queue;
+pub(crate) mod rooms;
 mod sql;
 pub(crate) mod stanza;
 mod state;

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{Element, Jid, ns};
 
-use super::stanza;
 use super::state::State;
+use super::{rooms, stanza};
 use crate::clock::Time;
 use crate::people::Person;
 
@@ -157,6 +157,7 @@ impl State {
             .with_attr("type", "unavailable");
         self.tell_own(bare, &gone);
         self.show(bare);
+        self.leave_rooms(bare, resource);
     }
 
     /// A user chose a state in one of its sessions, or (`None`) leaves it to devices again.
@@ -178,6 +179,9 @@ impl State {
         presence: Element,
     ) {
         let Ok(to) = to.parse::<Jid>() else { return };
+        if rooms::is_room(&to) {
+            return self.presence_to_room(bare, resource, &to, kind == Some("unavailable"));
+        }
         let whom = to.to_bare().to_string();
         match kind {
             Some("probe") => {
@@ -245,6 +249,7 @@ impl State {
                 self.deliver(&contact, &resource, presence.clone().with_attr("to", to));
             }
         }
+        self.show_in_rooms(bare);
     }
 
     fn available(&self, bare: &str) -> Vec<String> {
@@ -274,7 +279,7 @@ fn compose<'a>(
     disturbing.or_else(by_hand).or_else(newest)
 }
 
-fn composed_presence(bare: &str, shown: Option<&Shown>) -> Element {
+pub(super) fn composed_presence(bare: &str, shown: Option<&Shown>) -> Element {
     let presence = Element::bare("presence", ns::CLIENT).with_attr("from", format!("{bare}/{COMPOSED}"));
     let Some(shown) = shown else { return presence.with_attr("type", "unavailable") };
     let with = |presence: Element, name: &str, text: &str| match text {

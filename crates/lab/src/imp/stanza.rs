@@ -20,6 +20,8 @@ pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub(crate) const TIME: &str = "urn:xmpp:time";
 /// Publishing (XEP-0060).
 pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+/// What a group chat says of its people (XEP-0045).
+pub(crate) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// Out of band data (XEP-0066), with which the lab's Jabber announces a file.
 pub(crate) const OOB: &str = "jabber:x:oob";
 

@@ -13,6 +13,7 @@ use xmpp_core::{Element, Jid};
 use super::offline::Store;
 use super::presence::{Device, Groups, Manual, Shown};
 use super::queue::{Item, Queue};
+use super::rooms::Room;
 use super::{Server, faults};
 use crate::clock::Time;
 use crate::ctx::{Ctx, SERVICE_JID};
@@ -125,6 +126,8 @@ pub(crate) struct State {
     pub(crate) routes: BTreeMap<(WireId, String), (String, String)>,
     /// Who sees whom.
     pub(crate) groups: Groups,
+    /// Group chats, by address.
+    pub(crate) rooms: BTreeMap<String, Room>,
     counter: u64,
 }
 
@@ -137,6 +140,7 @@ impl State {
             users: BTreeMap::new(),
             wires: BTreeMap::new(),
             routes: BTreeMap::new(),
+            rooms: BTreeMap::new(),
             counter: 0,
         }
     }

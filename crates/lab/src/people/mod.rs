@@ -284,6 +284,8 @@ pub enum What {
     Delete,
     /// Sends a file called `name` with the content `base64` to `to`.
     File,
+    /// Adds `to` to the group chat `id`, which is made if there is none: `#NAME` ad hoc, `##NAME` persistent (Jabber).
+    Invite,
     /// Signs the client in.
     Online,
     /// Signs the client out.

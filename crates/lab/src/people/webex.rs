@@ -451,6 +451,7 @@ impl WebexApp {
         let id = || act.id.parse::<ActivityId>().map_err(failed);
         match act.what {
             What::Online | What::Offline => Ok(()),
+            What::Invite => Err(PuppetError::Unsupported("a group chat is Jabber's")),
             What::Read => {
                 let action = Action::Acknowledge { id: id()? };
                 self.post(&line, self.known(&act.id)?, action).await.map(drop)

@@ -4,6 +4,7 @@ mod away;
 mod before;
 mod compliance;
 mod full;
+mod group_chats;
 mod keys;
 mod left_alone;
 mod marks;

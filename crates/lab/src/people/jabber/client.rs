@@ -1,7 +1,7 @@
 //! The task behind a Jabber puppet: it holds the stream, takes it up again when the connection breaks, and does what the
 //! person asks for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use xmpp_core::tokio::{ClientConfig, Connection, Tls};
 use xmpp_core::xml::Compose as _;
 use xmpp_core::{BareJid, Element, Entropy, Jid, c2s, ns};
 
+use super::rooms;
 use super::shown::{self, Shown, Status};
 use crate::ctx::Ctx;
 use crate::idle::Held;
@@ -90,6 +91,8 @@ pub(super) struct Client {
     numbered: u64,
     /// The full JID that each peer last wrote from.
     locks: BTreeMap<BareJid, Jid>,
+    /// The group chats that this client is in.
+    rooms: BTreeSet<Jid>,
     /// With whom the messages with these ids were exchanged.
     peers: BTreeMap<String, BareJid>,
     remembered: VecDeque<String>,
@@ -117,6 +120,7 @@ impl Client {
             manual: None,
             numbered: 0,
             locks: BTreeMap::new(),
+            rooms: BTreeSet::new(),
             peers: BTreeMap::new(),
             remembered: VecDeque::new(),
         })
@@ -241,6 +245,9 @@ impl Client {
         if self.manual.is_some() {
             greeting.push(shown::publish_manual(self.ctx.rng.uuid(), self.manual.as_ref()));
         }
+        // Nobody is in an ad hoc chat any more who was away.
+        self.rooms.retain(rooms::is_persistent);
+        greeting.extend(self.rooms.iter().map(rooms::join));
         let server = self.jid.domain().to_string();
         greeting.push(iq("get", arrived, Element::bare("ping", ns::PING)).with_attr("to", server));
         self.outgoing.retain(|outgoing| !outgoing.passing);
@@ -325,6 +332,14 @@ impl Client {
     fn stanza(&mut self, stanza: &Element) {
         match stanza.name() {
             "message" => {
+                if let Some(room) = rooms::invitation(stanza) {
+                    return self.enter(&room);
+                }
+                if let Some((chat, nick, text)) = rooms::said(stanza) {
+                    let dir = if nick == self.me.name { Direction::Out } else { Direction::In };
+                    let id = stanza.attr("id").unwrap_or_default().to_owned();
+                    return self.see(chat, dir, Kind::Message, id, text);
+                }
                 if let Some(shown) = shown::message(self.jid.as_str(), stanza) {
                     self.show_message(shown);
                 }
@@ -353,6 +368,9 @@ impl Client {
 
     fn presence(&mut self, presence: &Element) {
         let Some(from) = presence.attr("from").and_then(|from| from.parse::<Jid>().ok()) else { return };
+        if let Some(chat) = rooms::occupant(&from) {
+            return self.see(chat, Direction::In, Kind::Presence, String::new(), shown::presence(presence));
+        }
         let peer = from.to_bare();
         if peer == self.jid || !matches!(presence.attr("type"), None | Some("unavailable")) {
             return;
@@ -389,6 +407,10 @@ impl Client {
         match command {
             Command::Say { to, text, answer } => {
                 let id = self.message_id();
+                if let Some(room) = rooms::named(&to, &self.me.name) {
+                    self.enter(&room);
+                    return self.send(rooms::message(&room, &id, &text), Done::Say(id, answer), None);
+                }
                 let done = Done::Say(id.clone(), answer);
                 let peer = match self.peer(&to) {
                     Ok(peer) => peer,
@@ -446,6 +468,14 @@ impl Client {
                 (message, Some((peer, Kind::File, id.clone(), act.name.clone())))
             }),
             What::Status => self.status(&act.text).map(|stanza| (stanza, None)),
+            What::Invite => match (rooms::named(&act.id, &self.me.name), self.peer(act.recipient())) {
+                (None, _) => Err(PuppetError::Unsupported("a group chat is called #NAME or ##NAME")),
+                (Some(_), Err(error)) => Err(error),
+                (Some(room), Ok(peer)) => {
+                    self.enter(&room);
+                    Ok((rooms::invite(&room, &peer, &id), None))
+                }
+            },
             What::Reply => Err(PuppetError::Unsupported("Jabber has no conversations: write to a person")),
             What::Edit | What::Delete => Err(PuppetError::Unsupported("Jabber cannot change what was sent")),
             What::Online | What::Offline => return done.tell(Ok(())), // handled before this
@@ -469,6 +499,14 @@ impl Client {
             Status::Automatic => self.manual = None,
         }
         Ok(shown::publish_manual(id, self.manual.as_ref()))
+    }
+
+    /// Joins a group chat, unless this client is in it.
+    fn enter(&mut self, room: &Jid) {
+        if self.rooms.insert(room.clone()) {
+            let element = rooms::join(room);
+            self.queue(Outgoing { element, position: None, answer: None, passing: true, _held: None });
+        }
     }
 
     /// Sends a stanza, at once or when there is a stream again, and records what the person sees of it. Who is not signed
@@ -571,6 +609,10 @@ impl Client {
     fn record(&self, peer: &BareJid, dir: Direction, kind: Kind, id: String, text: String) {
         let peer =
             self.ctx.people.by_jid(peer.as_str()).map_or_else(|| peer.to_string(), |person| person.name);
+        self.see(peer, dir, kind, id, text);
+    }
+
+    fn see(&self, peer: String, dir: Direction, kind: Kind, id: String, text: String) {
         self.ctx.seen.record(&self.me, Sight { peer, dir, kind, id, text });
     }
 }

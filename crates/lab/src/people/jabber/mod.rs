@@ -1,6 +1,7 @@
 //! Jabber puppets: each person's XMPP client, an ordinary one with copies and stream management.
 
 mod client;
+mod rooms;
 mod shown;
 
 use std::sync::Arc;
