@@ -174,8 +174,18 @@ fn a_skipped_number_is_a_gap_told_before_the_event() {
 #[test]
 fn a_frame_that_cannot_be_read_is_an_error_and_a_gap() {
     let mut peer = Peer::ready();
-    for bad in ["", "{", "5", "\u{0}", "{\"id\":", &"{\"a\":".repeat(10_000)] {
-        assert!(peer.socket.handle_text(bad, peer.now).is_err(), "{bad:.20}");
+    let deep = "{\"a\":".repeat(10_000);
+    for (bad, expected) in [
+        ("", "frame is not JSON: line 1, column 0"),
+        ("{", "frame is not JSON: line 1, column 1"),
+        ("5", "frame is not a JSON object"),
+        ("\u{0}", "frame is not JSON: line 1, column 1"),
+        ("{\"id\":", "frame is not JSON: line 1, column 6"),
+        // Deeper than anything that is read.
+        (&deep, "frame is not JSON: line 1, column 636"),
+    ] {
+        let error = peer.socket.handle_text(bad, peer.now).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{bad:.20}");
         assert_eq!(peer.told(), ["Gap"]);
     }
     peer.says(&activity("after", 2));
