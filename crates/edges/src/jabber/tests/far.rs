@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) forgetful: bool,
     /// Answers no pings.
     pub(super) mute: bool,
+    /// Makes no copies of what other clients send and receive.
+    pub(super) copyless: bool,
     /// Starts no sessions.
     pub(super) strict: bool,
     /// Starts a session of this user, whoever is asked for; or binds it.
@@ -276,7 +278,7 @@ impl Far {
                 if bounces || !known {
                     return reply(&mut state, session_control::bounced(&ids, stanza));
                 }
-                if let Some(answer) = self.see(stanza, state.mute) {
+                if let Some(answer) = self.see(stanza, &state) {
                     reply(&mut state, session_control::deliver(&ids, answer));
                 }
             }
@@ -286,7 +288,7 @@ impl Far {
                 connection.send(&pong.with_optional("id", element.attr("id")));
             }
             _ => {
-                if let Some(answer) = self.see(element, state.mute) {
+                if let Some(answer) = self.see(element, &state) {
                     reply(&mut state, answer);
                 }
             }
@@ -294,11 +296,13 @@ impl Far {
     }
 
     /// Answers requests as a server does; anybody may see the stanza.
-    fn see(&self, stanza: Element, mute: bool) -> Option<Element> {
+    fn see(&self, stanza: Element, state: &State) -> Option<Element> {
         let request = stanza.name() == "iq" && matches!(stanza.attr("type"), Some("get" | "set"));
         let ping = stanza.get_child("ping", ns::PING).is_some();
-        let answer = (request && !(ping && mute)).then(|| {
-            Element::bare("iq", ns::CLIENT).with_attr("type", "result").with_optional("id", stanza.attr("id"))
+        let copies = stanza.get_child("enable", ns::CARBONS).is_some();
+        let kind = if copies && state.copyless { "error" } else { "result" };
+        let answer = (request && !(ping && state.mute)).then(|| {
+            Element::bare("iq", ns::CLIENT).with_attr("type", kind).with_optional("id", stanza.attr("id"))
         });
         let _ = self.seen.send(Seen::Stanza(stanza));
         answer

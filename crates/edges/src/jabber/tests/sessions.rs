@@ -46,6 +46,35 @@ async fn presence_waits_for_carbons_and_for_the_disk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_copies_the_priority_follows_that_of_the_other_clients() {
+    for (access, copyless) in [(trusted(), true), (service(), true), (trusted(), false)] {
+        let mut world = World::new(access, State { copyless, ..State::default() });
+        world.settled().await;
+        let mut said = Vec::new();
+        for (client, about) in [
+            ("desk", "><priority>5</priority>"),
+            ("phone", "><priority>12</priority>"),
+            ("desk", "><show>away</show><priority>7</priority>"),
+            ("phone", " type='unavailable'>"),
+            ("desk", "><priority>-3</priority>"),
+        ] {
+            let presence = format!(
+                "<presence xmlns='jabber:client' from='bob@lab.example/{client}' to='{BOB}'{about}</presence>"
+            );
+            world.far.send(BOB, &presence);
+            world.quiet().await;
+            while let Ok(seen) = world.seen.try_recv() {
+                let Seen::Stanza(stanza) = seen else { panic!("{seen:?}") };
+                said.push(stanza.get_child("priority", ns::CLIENT).map(xmpp_core::Element::text));
+            }
+        }
+        // With copies there is nothing to follow: everything comes to ours too.
+        let followed = if copyless { vec!["5", "12", "7", "0"] } else { vec![] };
+        assert_eq!(said.iter().flatten().collect::<Vec<_>>(), followed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_fights_over_a_resource() {
     for access in [trusted(), service()] {
         let is_trusted = access.is_trusted();

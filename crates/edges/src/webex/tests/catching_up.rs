@@ -162,6 +162,33 @@ async fn the_stored_cursor_is_where_a_run_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_not_heard_of_for_an_hour_is_listed() {
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    let listing = Listing::of(&[], false, 100);
+    let mut world = listing.world(64, WebexKept::default());
+    world.behind(1).await;
+    let mut peer = world.socket().await;
+    peer.waits(minutes(50)).await;
+    // An event begins the hour anew.
+    peer.posts("heard").await;
+    peer.waits(minutes(1)).await;
+    let mut before = Vec::new();
+    while let Ok(inbound) = world.intake.try_recv() {
+        before.push(inbound);
+    }
+    assert!(before.iter().any(|inbound| matches!(inbound, Inbound::CaughtUp(_, 1, _))), "{before:?}");
+    let heard = before.pop().unwrap();
+    assert_eq!(listed(heard).0, "heard");
+    listing.add("never-told", world.now());
+    peer.waits(minutes(58)).await;
+    assert!(world.is_quiet(1), "the hour is not over");
+    peer.waits(minutes(2)).await;
+    world.behind(2).await;
+    let found = names(&mut world, 1).await;
+    assert_eq!(found, ["never-told"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gap_is_told_before_what_follows_it_and_starts_over() {
     let listing = Listing::of(&[], false, 100);
     let mut world = listing.world(16, WebexKept::default());

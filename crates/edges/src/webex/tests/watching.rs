@@ -90,6 +90,35 @@ async fn a_change_is_told_at_once_where_it_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn activity_on_our_own_device_is_told_as_such() {
+    const OURS: &str = "http://cloud.example/wdm/devices/d1";
+    const THEIRS: &str = "http://cloud.example/wdm/devices/d2";
+    for (device, by_ours) in [(Some(OURS), true), (Some(THEIRS), false), (None, false)] {
+        let presence = json!({"subject": ALICE, "status": "active", "lastSeenDeviceUrl": device});
+        let polled = presence.clone();
+        let kept = WebexKept { run: 1, ..WebexKept::default() };
+        let mut world = World::watching(false, kept, move |_, address, _| {
+            address.contains("/compositions").then(|| (200, json!({"statusList": [polled]})))
+        });
+        let mut peer = world.socket().await;
+        for told_by in ["the poll", "the socket"] {
+            if told_by == "the socket" {
+                let mut event = presence.clone();
+                event["eventType"] = "apheleia.subscription_update".into();
+                peer.says(event).await;
+            }
+            let seen = loop {
+                let next = tokio::time::timeout(Duration::from_secs(60), world.intake.recv());
+                if let Inbound::Statuses(seen) = next.await.unwrap().unwrap() {
+                    break seen;
+                }
+            };
+            assert_eq!((seen.len(), seen[0].by_our_device), (1, by_ours), "{device:?} by {told_by}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_cannot_be_subscribed_to_is_polled() {
     let kept = WebexKept { run: 1, ..WebexKept::default() };
     let mut world = World::watching(true, kept, |_, address, _| answer(address, false));
