@@ -199,3 +199,26 @@ async fn a_seed_replays() {
     assert_eq!(first, run(1).await);
     assert_ne!(first, run(2).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_of_another_domain_writes_to_people_and_is_written_to() {
+    let world = World::usual().await;
+    world.say("pat", "alice", "from outside").await;
+    world.until("alice", "pat@partner.example from outside").await;
+    world.say("alice", "pat", "from inside").await;
+    world.until("pat", "in message alice from inside").await;
+    world.idle().await;
+    let alice =
+        ["in message pat@partner.example from outside", "out message pat@partner.example from inside"];
+    assert_eq!(world.chat("alice"), alice);
+    // Somebody away reads it later; nobody else is there.
+    world.does("bob", What::Offline).await;
+    world.until("alice", "bob Offline").await;
+    world.say("pat", "bob", "for later").await;
+    world.does("bob", What::Online).await;
+    world.until("bob", "for later").await;
+    assert_eq!(
+        world.puppet("pat").say("zoe", "x").await.unwrap_err().to_string(),
+        "there is nobody called `zoe`"
+    );
+}

@@ -3,7 +3,7 @@
 use xmpp_core::{Element, Jid, ns};
 
 use super::state::State;
-use super::{rooms, stanza};
+use super::{federation, rooms, stanza};
 use crate::clock::Time;
 use crate::people::{DOMAIN, SECOND_DOMAIN};
 
@@ -40,6 +40,9 @@ impl State {
             self.refuse(&message, &from, "modify", "jid-malformed");
             return Vec::new();
         };
+        if federation::serves(&to) && federation::take(&self.ctx, &to, &message) {
+            return Vec::new();
+        }
         let bare = to.to_bare().to_string();
         if !self.is_account(&bare) {
             let served = [DOMAIN, SECOND_DOMAIN].contains(&to.domain().as_str());

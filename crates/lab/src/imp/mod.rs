@@ -2,12 +2,13 @@
 //!
 //! What it imitates: resources and the routing between them, copies of messages (XEP-0280), a store for users who are not
 //! there that every resource is given, presence composed into one state per user, stream management (XEP-0198) on both
-//! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, group chats, and two domains.
+//! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, group chats, two domains, and a contact of
+//! a third one that is somebody else's.
 //!
 //! Two nodes can be one redundancy group: each has a trusted link of its own, which serves the users whom it homes or has
 //! taken over. Client streams find the node of their user by themselves.
 //!
-//! What it does not: rosters that can be changed, archives, federation, and anything of the product whose wire
+//! What it does not: rosters that can be changed, archives, and anything of the product whose wire
 //! form is not public. A state set by hand is published by a node of the lab's own ([`MANUAL_NODE`]).
 
 mod accounts;
@@ -16,6 +17,7 @@ mod control;
 mod doors;
 pub mod epas;
 mod faults;
+pub(crate) mod federation;
 mod messages;
 pub mod nodes;
 mod offline;
@@ -54,6 +56,7 @@ pub struct Listeners {
 pub fn start(ctx: &Arc<Ctx>, listeners: Listeners, tls: Option<Arc<rustls::ServerConfig>>) {
     ctx.faults.register(faults::KINDS);
     let server = Server::new(ctx);
+    federation::start(ctx, Arc::downgrade(&server));
     let quiet = Arc::downgrade(&server);
     ctx.idle.probe(move || quiet.upgrade().is_none_or(|server| server.state().is_quiet()));
     let client_tls = tls.clone().map_or(AcceptTls::Off, AcceptTls::Allowed);

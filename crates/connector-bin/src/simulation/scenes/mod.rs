@@ -3,6 +3,7 @@
 mod away;
 mod before;
 mod compliance;
+mod federation;
 mod full;
 mod group_chats;
 mod keys;

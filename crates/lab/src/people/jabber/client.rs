@@ -17,6 +17,7 @@ use super::rooms;
 use super::shown::{self, Shown, Status};
 use crate::ctx::Ctx;
 use crate::idle::Held;
+use crate::imp::federation;
 use crate::imp::stanza::{self, CHAT_STATES, MARKERS, OOB};
 use crate::people::{Act, Nobody, Person, PuppetError, What};
 use crate::seen::{self, App, Direction, Kind, Sight};
@@ -544,6 +545,9 @@ impl Client {
     }
 
     fn peer(&self, name: &str) -> Result<BareJid, PuppetError> {
+        if let Some(contact) = federation::address(name) {
+            return Ok(contact);
+        }
         let nobody = || PuppetError::Nobody(Nobody(name.to_owned()));
         let person = self.ctx.people.by_name(name).ok_or_else(nobody)?;
         person.jid.parse().map_err(|_| nobody())
