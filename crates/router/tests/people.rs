@@ -9,7 +9,7 @@ use rig::{Rig, config, facts, person};
 use router::Config;
 use router::envelope::{Kind, Typing, TypingOrigin};
 use router::ids::{ActivityId, ConversationId, JabberId, PersonId, StanzaId};
-use router::inbound::{Cause, Facts, Inbound, Observation, Outcome};
+use router::inbound::{Cause, Facts, Inbound, Observation, Outcome, PersonFacts};
 use router::outbound::{Hint, Wanted};
 use router::outbox::{EntryKind, EntryState};
 
@@ -25,23 +25,28 @@ fn later(cause: Cause) -> Outcome {
     Outcome::Later { cause, after: None }
 }
 
-fn read(rig: &mut Rig, people: Vec<router::inbound::PersonFacts>) {
+fn read(rig: &mut Rig, people: Vec<PersonFacts>) {
     rig.handle(Inbound::Directory(Facts { people, complete: true }));
 }
 
 #[test]
 fn disabling_ends_the_session_and_gives_up_what_needed_it() {
-    let mut rig = Rig::new();
-    rig.webex("ann", "ann", "bob", "one");
-    let (ticket, entry, _) = rig.delivery();
-    rig.receipt(ticket, later(Cause::Session(person("ann"))));
-    read(&mut rig, vec![facts("ann", false)]);
-    assert_eq!(rig.wanted("ann"), Some(Wanted::Closed));
-    assert_eq!(rig.state(entry.id), EntryState::Closed("disabled".into()));
-    assert_eq!(rig.given_up(), [(entry.id, "disabled")]);
-    assert_eq!(rig.router.counters().wedged[&Box::from("disabled")], 1);
-    let loaded = router::outbox::Storage::load(&mut rig.storage, rig.now).expect("memory loads");
-    assert!(loaded.cursors.iter().all(|(p, _)| *p != person("ann")));
+    // The same for somebody whom another connector serves from now on: what waits here must not come after what it says.
+    let elsewhere = PersonFacts { home: None, ..facts("ann", true) };
+    for ann in [facts("ann", false), elsewhere] {
+        let mut rig = Rig::new();
+        rig.webex("ann", "ann", "bob", "one");
+        let (ticket, entry, _) = rig.delivery();
+        rig.receipt(ticket, later(Cause::Session(person("ann"))));
+        read(&mut rig, vec![ann]);
+        assert_eq!(rig.wanted("ann"), Some(Wanted::Closed));
+        assert_eq!(rig.state(entry.id), EntryState::Closed("disabled".into()));
+        assert_eq!(rig.given_up(), [(entry.id, "disabled")]);
+        assert_eq!(rig.router.counters().wedged[&Box::from("disabled")], 1);
+        assert_eq!(rig.told().len(), 1, "its writer is told");
+        let loaded = router::outbox::Storage::load(&mut rig.storage, rig.now).expect("memory loads");
+        assert!(loaded.cursors.iter().all(|(p, _)| *p != person("ann")));
+    }
 }
 
 #[test]
