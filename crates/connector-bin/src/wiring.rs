@@ -1,6 +1,7 @@
 //! The wiring: what the settings say, made into the hub and the edges, and joined. A simulated world is wired by the
 //! same lines, on another ground.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -102,6 +103,7 @@ impl Parts {
             tls: Arc::clone(&tls),
             proxy: config.webex.proxy.as_ref().map(proxy),
             connections_per_host: CONNECTIONS,
+            requests_per_second: NonZeroU32::new(config.limits.requests_per_second),
             scale: Scale(config.time_scale),
         };
         let cloud = Cloud::new(cloud_config, Arc::clone(&ground.dial), ground.clock, &ground.generator)

@@ -33,7 +33,7 @@ impl<F> std::fmt::Debug for Pipes<F> {
 impl<F: Fn(usize, DuplexStream) + Send + Sync> Dial for Pipes<F> {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxIo>> {
         Box::pin(async move {
-            if host != "cloud.example" {
+            if !["cloud.example", "other.example"].contains(&host) {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
             }
             assert_eq!(port, 80);
@@ -155,6 +155,47 @@ async fn connections_to_a_host_are_bounded() {
     let answers = futures_util::future::join_all((0..7).map(|_| info(&http))).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_to_a_host_keep_to_its_budget_and_those_to_another_do_not_wait() {
+    let mut config = HttpConfig::new(tls());
+    let serve = |_: usize, mut io: DuplexStream| {
+        tokio::spawn(async move {
+            while request(&mut io).await.is_some() {
+                io.write_all(GOOD.as_bytes()).await.unwrap();
+            }
+        });
+    };
+    config.dial = Arc::new(Pipes { dialled: AtomicUsize::new(0), serve });
+    config.timeout = Duration::from_millis(5_100);
+    config.requests_per_second = std::num::NonZeroU32::new(4);
+    let http = Http::new(config, &mut random()).unwrap();
+    let begin = tokio::time::Instant::now();
+    let ask = |host: &str| {
+        let base = url(&format!("http://{host}/enc"));
+        let http = http.clone();
+        async move {
+            let token = AccessToken::try_from("secret-token".to_owned()).unwrap();
+            let ask = kms_messages::GetInfo("p1".parse().unwrap());
+            let answer = http.send(ask, &base, Some(&token)).await;
+            (answer.is_ok(), begin.elapsed().as_millis())
+        }
+    };
+    let many = futures_util::future::join_all((0..30).map(|_| ask("cloud.example")));
+    let (many, other) = tokio::join!(many, ask("other.example"));
+    assert_eq!(other, (true, 0));
+    let (answered, refused): (Vec<_>, Vec<_>) = many.into_iter().partition(|(ok, _)| *ok);
+    let times: Vec<_> = answered.into_iter().map(|(_, at)| at).collect();
+    // Four at once, then one every quarter of a second; who would have to wait for too long is told so now.
+    let expected: Vec<_> = (0..24).map(|n: u128| n.saturating_sub(3) * 250).collect();
+    assert_eq!(times, expected);
+    assert_eq!(refused, [(false, 0); 6]);
+    // What was not used is there again, but no more than a second's.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let begin = tokio::time::Instant::now();
+    futures_util::future::join_all((0..5).map(|_| ask("cloud.example"))).await;
+    assert_eq!(begin.elapsed().as_millis(), 250);
 }
 
 #[tokio::test(start_paused = true)]

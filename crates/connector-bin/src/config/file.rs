@@ -402,6 +402,7 @@ impl<'a> File<'a> {
         let deliveries = self.reader.number(at, "deliveries", 1..100_001);
         let sessions_per_second = self.reader.number(at, "sessions_per_second", 1..10_001);
         let handshakes = self.reader.number(at, "handshakes", 1..10_001);
+        let requests_per_second = self.reader.number(at, "requests_per_second", 1..100_001);
         let messages_per_minute = self.reader.number(at, "messages_per_minute", 1..100_001);
         let free_space = self.reader.size(at, "free_space");
         let grace = self.reader.duration(at, "grace");
@@ -409,6 +410,7 @@ impl<'a> File<'a> {
             deliveries: deliveries?,
             sessions_per_second: sessions_per_second?,
             handshakes: handshakes?,
+            requests_per_second: requests_per_second?,
             messages_per_minute: messages_per_minute?,
             free_space: free_space?,
             grace: grace?,

@@ -196,6 +196,7 @@ pub(crate) struct Limits {
     pub(crate) deliveries: u32,
     pub(crate) sessions_per_second: u32,
     pub(crate) handshakes: u32,
+    pub(crate) requests_per_second: u32,
     pub(crate) messages_per_minute: u32,
     pub(crate) free_space: u64,
     pub(crate) grace: Duration,

@@ -152,6 +152,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "Sessions opened a second, on all nodes together; whoever was active last is first." },
     Setting { table: "limits", key: "handshakes", fallback: Default("32"),
         doc: "Connections to the cloud being set up at the same time." },
+    Setting { table: "limits", key: "requests_per_second", fallback: Default("2000"),
+        doc: "Requests to one host of the cloud in a second; further ones wait." },
     Setting { table: "limits", key: "messages_per_minute", fallback: Default("300"),
         doc: "Messages one person may write a minute; above it the sender gets an error." },
     Setting { table: "limits", key: "free_space", fallback: Default("\"256MiB\""),

@@ -258,6 +258,7 @@ impl World {
             tls: Arc::new(tls),
             proxy: None,
             connections_per_host: 4,
+            requests_per_second: None,
             scale: Scale(1),
         };
         let clock = Clock::starting_at(Time(1_800_000_000_000));

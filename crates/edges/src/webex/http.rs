@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct CloudConfig {
     pub proxy: Option<Proxy>,
     /// Connections to one host at once.
     pub connections_per_host: usize,
+    /// Requests to one host in a second; `None`: no limit of ours.
+    pub requests_per_second: Option<NonZeroU32>,
     /// Of the time-outs.
     pub scale: Scale,
 }
@@ -237,6 +240,7 @@ impl Cloud {
         let mut http = HttpConfig::new(Arc::clone(&config.tls));
         http.timeout = config.scale.of(TIMEOUT);
         http.connections_per_host = config.connections_per_host;
+        http.requests_per_second = config.requests_per_second;
         http.user_agent = "hybrid-message-connector".to_owned();
         let dial = way(Arc::new(Dialler(dial)), config.proxy.as_ref());
         http.dial = Arc::clone(&dial);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,11 +30,13 @@ pub struct HttpConfig {
     pub dial: Arc<dyn Dial>,
     /// For `https`. Made with an explicit crypto provider by the caller.
     pub tls: Arc<rustls::ClientConfig>,
-    /// From the call of [`Http::send`] to the whole answer, the wait for a connection included;
+    /// From the call of [`Http::send`] to the whole answer, the waits for its turn and for a connection included;
     /// default 30 s.
     pub timeout: Duration,
     /// Connections to one host at once; further requests wait. Default 16.
     pub connections_per_host: usize,
+    /// Requests to one host in a second, of which as many may begin at once; further ones wait. Default `None`: no limit.
+    pub requests_per_second: Option<NonZeroU32>,
     /// The longest answer in bytes; default 4 MiB.
     pub body_limit: usize,
     /// The `User-Agent` header, and the prefix of tracking ids; visible ASCII, default `webex-api`.
@@ -48,6 +51,7 @@ impl HttpConfig {
             tls,
             timeout: Duration::from_secs(30),
             connections_per_host: 16,
+            requests_per_second: None,
             body_limit: 4 * 1024 * 1024,
             user_agent: "webex-api".to_owned(),
         }
@@ -103,6 +107,8 @@ struct Shared {
 struct Host {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
+    /// When the requests so far would all have begun at an even pace.
+    paced: Mutex<Option<Instant>>,
 }
 
 struct Idle {
@@ -216,6 +222,10 @@ impl Http {
         let connect_error = |source| ApiError::Connect { host: host_name.clone(), source };
         let late = || connect_error(std::io::ErrorKind::TimedOut.into());
         let host = self.host(&origin);
+        if let Some(rate) = self.shared.config.requests_per_second {
+            let turn = host.turn(rate, deadline).ok_or_else(late)?;
+            tokio::time::sleep_until(turn).await;
+        }
         let permit = Arc::clone(&host.permits).acquire_owned();
         let permit = timeout_at(deadline, permit).await.map_err(|_| late())?;
         let permit = permit.expect("the semaphore is never closed");
@@ -275,7 +285,7 @@ impl Http {
         let mut hosts = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts.entry(origin.clone()).or_insert_with(|| {
             let permits = Arc::new(Semaphore::new(self.shared.config.connections_per_host.max(1)));
-            Arc::new(Host { permits, idle: Mutex::default() })
+            Arc::new(Host { permits, idle: Mutex::default(), paced: Mutex::default() })
         });
         Arc::clone(host)
     }
@@ -295,6 +305,19 @@ impl Http {
 }
 
 impl Host {
+    /// When the next request may begin, which it does then; `None`: not before this deadline.
+    fn turn(&self, rate: NonZeroU32, deadline: Instant) -> Option<Instant> {
+        let (now, step) = (Instant::now(), Duration::from_secs(1) / rate.get());
+        let mut paced = self.paced.lock().unwrap_or_else(PoisonError::into_inner);
+        let even = paced.map_or(now, |paced| paced.max(now));
+        let turn = now + (even - now).saturating_sub(Duration::from_secs(1) - step);
+        if turn > deadline {
+            return None;
+        }
+        *paced = Some(even + step);
+        Some(turn)
+    }
+
     fn take_idle(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());

@@ -240,6 +240,7 @@ impl Sky {
             tls: Arc::new(tls),
             proxy: None,
             connections_per_host: 8,
+            requests_per_second: None,
             scale: Scale(1),
         };
         let pipes = Arc::new(Pipes(Arc::clone(&shared)));
