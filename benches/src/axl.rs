@@ -69,7 +69,7 @@ pub(crate) async fn read(address: &str, user: &str, password: &str) -> Result<()
         .with_no_client_auth();
     let mut http = HttpConfig::new(Arc::new(tls));
     http.body_limit = 16 << 20;
-    let http = http_client(http, Arc::new(TcpDial), &Generator::from_system())?;
+    let http = http_client(http, Arc::new(TcpDial::default()), &Generator::from_system())?;
     let jids = AxlJids::new([publisher], http, Scale(1))?;
     let began = Instant::now();
     let accounts = tokio::time::timeout(PATIENCE, jids.read()).await?.map_err(|error| error.to_string())?;

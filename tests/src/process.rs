@@ -324,6 +324,12 @@ impl Connector {
         code
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The signal that ended the process; `None` while it runs, or if it ended in another way.
     pub fn ended_by(&mut self) -> Option<i32> {
         self.child.try_wait().ok()??.signal()

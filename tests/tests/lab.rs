@@ -150,6 +150,42 @@ fn files_cross_as_links_and_notices() {
     assert_eq!(files, 0, "no file crosses");
 }
 
+/// The local addresses, as the kernel writes them, on which a process listens.
+fn listens(pid: u32) -> Vec<String> {
+    let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("the process runs")
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let tables = tables.map(Result::unwrap_or_default).concat();
+    // Local address, far address, state (0A listens), …, inode: proc_net_tcp(5).
+    let rows = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = |inode: &str| sockets.iter().any(|socket| socket == inode);
+    let listening = rows.filter(|row| row.len() > 9 && row[3] == "0A" && ours(row[9]));
+    listening.map(|row| row[1].to_owned()).collect()
+}
+
+#[test]
+fn nothing_listens_but_the_status_page_which_counts_whoever_is_inactive() {
+    let scratch = Scratch::new("listens");
+    let lab = stand_ins(&scratch);
+    let connector = running(&lab);
+    let status = lab.connector_status();
+    let port: u16 = status.rsplit(':').next().and_then(|port| port.parse().ok()).expect("it has a port");
+    assert_eq!(listens(connector.pid()), [format!("0100007F:{port:04X}")], "on loopback, and nowhere else");
+
+    let inactive = || {
+        let page = get(&format!("{status}/status")).expect("it answers");
+        serde_json::from_str::<Value>(&page).expect("in JSON")["router"]["inactive"].as_u64()
+    };
+    assert_eq!(inactive(), Some(0));
+    let long_ago = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later")
+        - Duration::from_secs(73 * 60 * 60);
+    lab.control("/user", &json!({"name": "bob", "last_active": long_ago.as_millis() as u64}));
+    assert!(tests::wait_until(2 * SOON, || inactive() == Some(1)), "{:?}", inactive());
+}
+
 #[test]
 fn who_is_disabled_is_served_no_more() {
     let scratch = Scratch::new("disabled");

@@ -78,7 +78,7 @@ impl Connector {
     pub(crate) async fn start(config: Config, since: Option<Time>) -> Result<Self, String> {
         let listener = admin::listen(config.status).await?;
         let status = listener.local_addr().map_err(|e| e.to_string())?;
-        let parts = Parts { since, ..Parts::new(&config, Ground::real())? };
+        let parts = Parts { since, ..Parts::new(&config, Ground::real(&config))? };
         let store = wiring::open_store(&config)?;
         let figures = store.figures();
         let wired = parts.join(&config, Box::new(store), Keeping::Thread)?;

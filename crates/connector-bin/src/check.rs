@@ -18,7 +18,7 @@ use crate::{admin, app};
 pub(crate) async fn run(path: &Path) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| app::report(path, &mistakes))?;
     println!("{}: no mistakes", path.display());
-    let parts = Parts::new(&config, Ground::real())?;
+    let parts = Parts::new(&config, Ground::real(&config))?;
     let mut failed = 0;
     let mut tell = |what: &str, outcome: Result<String, String>| match outcome {
         Ok(found) => println!("ok      {what}: {found}"),
@@ -37,6 +37,7 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     tell("people", people.map(|(found, _)| found));
     tell("clock of this host", probe::clock(&parts.cloud));
     let clusters = parts.jabber_config(&config)?.clusters;
+    let Ground { dial, clock, generator, .. } = &parts.ground;
     for (cluster, imp) in clusters.iter().zip(&config.imp) {
         if runs && imp.link == LinkKind::Trusted {
             // A link of the same name would take its place.
@@ -47,9 +48,7 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
         }
         let served = |jid: &BareJid| cluster.domains.iter().any(|domain| domain == jid.domain().as_str());
         let jid = jids.iter().filter_map(|jid| BareJid::new(jid.as_str()).ok()).find(served);
-        for (node, outcome) in
-            probe::nodes(cluster, jid.as_ref(), parts.ground.clock, &parts.ground.generator).await
-        {
+        for (node, outcome) in probe::nodes(cluster, jid.as_ref(), dial, *clock, generator).await {
             tell(&format!("node {node}"), outcome);
         }
     }

@@ -93,7 +93,7 @@ pub(crate) async fn run(command: Command) -> Result<(), String> {
 }
 
 async fn enroll(config: &Config, address: &str) -> Result<(), String> {
-    let cloud = Parts::new(config, Ground::real())?.cloud;
+    let cloud = Parts::new(config, Ground::real(config))?.cloud;
     let asked = Authorize { client_id: config.webex.client_id.clone(), scope: SCOPES.to_owned() };
     let grant = cloud.send(asked, None).await.map_err(|error| refused(&error))?;
     let minutes = grant.expires_in.as_secs().div_ceil(60);

@@ -50,10 +50,10 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// TCP, the system's clock and chance.
-    pub(crate) fn real() -> Self {
+    /// TCP from the ports of the settings, the system's clock and chance.
+    pub(crate) fn real(config: &Config) -> Self {
         Self {
-            dial: Arc::new(TcpDial),
+            dial: Arc::new(TcpDial::from_ports(config.limits.source_ports.clone())),
             clock: Clock::starting_at(now()),
             generator: Generator::from_system(),
             watch: None,

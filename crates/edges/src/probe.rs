@@ -7,7 +7,7 @@ use webex_api::catalog::Service;
 use xmpp_core::BareJid;
 
 use crate::jabber::{self, Capabilities, Cluster};
-use crate::seam::{Clock, Generator, TcpDial};
+use crate::seam::{Clock, Dial, Generator};
 use crate::webex::{Cloud, PeopleConfig, read_people};
 
 /// Asks for the service catalog.
@@ -70,13 +70,14 @@ pub async fn people(cloud: &Cloud, config: &PeopleConfig) -> Result<(String, Vec
 pub async fn nodes(
     cluster: &Cluster,
     jid: Option<&BareJid>,
+    dial: &Arc<dyn Dial>,
     clock: Clock,
     generator: &Generator,
 ) -> Vec<(String, Result<String, String>)> {
     let mut outcomes = Vec::new();
     for node in &cluster.nodes {
         let alone = Cluster { nodes: vec![node.clone()], ..cluster.clone() };
-        let measured = jabber::measure(alone, jid, Arc::new(TcpDial), clock, generator.clone()).await;
+        let measured = jabber::measure(alone, jid, Arc::clone(dial), clock, generator.clone()).await;
         let outcome = measured.map_err(|e| causes(&e)).and_then(|able| told(&able, jid));
         outcomes.push((format!("{}:{}", node.0, node.1), outcome));
     }

@@ -2,7 +2,10 @@
 
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 use router::ids::Time;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A byte stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -30,7 +34,51 @@ pub trait Dial: Send + Sync {
 
 /// Plain TCP with Nagle's algorithm off.
 #[derive(Debug, Default)]
-pub struct TcpDial;
+pub struct TcpDial {
+    from: Option<SourcePorts>,
+}
+
+/// The ports that connections start from, in turn.
+#[derive(Debug)]
+struct SourcePorts {
+    range: RangeInclusive<u16>,
+    next: AtomicUsize,
+}
+
+impl TcpDial {
+    /// Connections start from one of these ports of ours, for firewalls that look at them; `None`: the system chooses. A
+    /// port serves many far addresses at once, but each of them only once.
+    #[must_use]
+    pub fn from_ports(range: Option<RangeInclusive<u16>>) -> Self {
+        Self { from: range.map(|range| SourcePorts { range, next: AtomicUsize::new(0) }) }
+    }
+}
+
+impl SourcePorts {
+    async fn connect(&self, far: SocketAddr) -> io::Result<TcpStream> {
+        for _ in self.range.clone() {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.range.len();
+            let Some(port) = self.range.clone().nth(turn) else { break };
+            let (socket, near) = match far {
+                SocketAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+                SocketAddr::V6(_) => (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()),
+            };
+            // Or a port would serve one far address alone.
+            socket.set_reuseaddr(true)?;
+            let connected = match socket.bind((near, port).into()) {
+                Ok(()) => socket.connect(far).await,
+                Err(error) => Err(error),
+            };
+            match connected.map_err(|error| (error.kind(), error)) {
+                Err((io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable, _)) => {}
+                other => return other.map_err(|(_, error)| error),
+            }
+        }
+        let (first, last) = (self.range.start(), self.range.end());
+        let what = format!("every source port from {first} to {last} is in use towards {far}");
+        Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what))
+    }
+}
 
 impl Dial for TcpDial {
     fn dial<'a>(
@@ -39,7 +87,19 @@ impl Dial for TcpDial {
         port: u16,
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
         Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect((host, port)).await?;
+            let stream = match &self.from {
+                None => TcpStream::connect((host, port)).await?,
+                Some(ports) => {
+                    let mut tried = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+                    for far in tokio::net::lookup_host((host, port)).await? {
+                        tried = ports.connect(far).await;
+                        if tried.is_ok() {
+                            break;
+                        }
+                    }
+                    tried?
+                }
+            };
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as BoxIo)
         })
@@ -122,5 +182,45 @@ impl Scale {
     #[must_use]
     pub fn of(self, d: Duration) -> Duration {
         d / self.0.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_start_from_the_ports_that_are_given_and_each_leads_to_an_address_once() {
+        let one = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Two ports that nobody has just now.
+        let last = loop {
+            let probe = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+            let port = probe.local_addr().unwrap().port();
+            if std::net::TcpListener::bind(("0.0.0.0", port - 1)).is_ok() {
+                break port;
+            }
+        };
+        let dial = TcpDial::from_ports(Some(last - 1..=last));
+        let port = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap().port();
+        let (mut near, mut held) = (Vec::new(), Vec::new());
+        for listener in [&one, &other] {
+            let mut sources = Vec::new();
+            for _ in 0..2 {
+                near.push(dial.dial("127.0.0.1", port(listener)).await.unwrap());
+                let (accepted, from) = listener.accept().await.unwrap();
+                sources.push(from.port());
+                held.push(accepted);
+            }
+            sources.sort_unstable();
+            assert_eq!(sources, [last - 1, last]);
+        }
+        let error = dial.dial("127.0.0.1", port(&one)).await.err().unwrap();
+        let expected = format!(
+            "every source port from {} to {last} is in use towards 127.0.0.1:{}",
+            last - 1,
+            port(&one)
+        );
+        assert_eq!(error.to_string(), expected);
     }
 }

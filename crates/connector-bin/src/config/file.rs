@@ -1,6 +1,7 @@
 //! The file of settings, table by table: what each setting must be, and which go together.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -384,7 +385,7 @@ impl<'a> File<'a> {
             node: node?,
             primary: primary?,
             resource_group,
-            host: Host { size: size?, users_per_node, shared: shared?, mra: mra? },
+            host: Host { size: size?, users_per_node, shared: shared?, mra: mra?, ..Host::default() },
             federation: federation?,
             government: government?,
         })
@@ -404,6 +405,13 @@ impl<'a> File<'a> {
         let handshakes = self.reader.number(at, "handshakes", 1..10_001);
         let requests_per_second = self.reader.number(at, "requests_per_second", 1..100_001);
         let messages_per_minute = self.reader.number(at, "messages_per_minute", 1..100_001);
+        let source_ports = self.reader.text(at, "source_ports").and_then(|text| {
+            let ports = ports(&text);
+            if ports.is_none() {
+                self.reader.wrong(at, "source_ports", "expected FIRST-LAST such as \"30000-35999\"");
+            }
+            ports
+        });
         let free_space = self.reader.size(at, "free_space");
         let grace = self.reader.duration(at, "grace");
         Some(Limits {
@@ -412,6 +420,7 @@ impl<'a> File<'a> {
             handshakes: handshakes?,
             requests_per_second: requests_per_second?,
             messages_per_minute: messages_per_minute?,
+            source_ports,
             free_space: free_space?,
             grace: grace?,
         })
@@ -592,6 +601,13 @@ fn is_key(text: &str) -> bool {
 fn end_of_day(day: &str) -> Option<Time> {
     let begins: Timestamp = format!("{day}T00:00:00Z").parse().ok()?;
     Some(Time(begins.millis()).after(Duration::from_secs(86_400)))
+}
+
+/// `FIRST-LAST`, both inside.
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (0 < first && first <= last).then_some(first..=last)
 }
 
 fn is_uuid(text: &str) -> bool {

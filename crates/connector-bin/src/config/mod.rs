@@ -8,6 +8,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -198,6 +199,7 @@ pub(crate) struct Limits {
     pub(crate) handshakes: u32,
     pub(crate) requests_per_second: u32,
     pub(crate) messages_per_minute: u32,
+    pub(crate) source_ports: Option<RangeInclusive<u16>>,
     pub(crate) free_space: u64,
     pub(crate) grace: Duration,
 }

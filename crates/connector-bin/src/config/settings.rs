@@ -154,6 +154,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "Connections to the cloud being set up at the same time." },
     Setting { table: "limits", key: "requests_per_second", fallback: Default("2000"),
         doc: "Requests to one host of the cloud in a second; further ones wait." },
+    Setting { table: "limits", key: "source_ports", fallback: Optional("\"30000-35999\""),
+        doc: "Ports that our connections start from, FIRST-LAST, for firewalls that look at them; the system chooses if left out. As many sockets as there are ports can lead to one address of the cloud." },
     Setting { table: "limits", key: "messages_per_minute", fallback: Default("300"),
         doc: "Messages one person may write a minute; above it the sender gets an error." },
     Setting { table: "limits", key: "free_space", fallback: Default("\"256MiB\""),

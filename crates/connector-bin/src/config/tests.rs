@@ -90,6 +90,7 @@ fn the_example_with_every_setting_is_read_without_a_mistake() {
     let proxy = config.webex.proxy.unwrap();
     assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.corp.example", 3128));
     assert_eq!(proxy.credentials.unwrap().0, "connector");
+    assert_eq!(config.limits.source_ports, Some(30_000..=35_999));
     assert_eq!(config.store.retention, Duration::from_secs(30 * 86_400));
     let earlier: Vec<_> =
         config.organization.earlier_keys.iter().map(|(key, replaced)| (key.key()[0], replaced.0)).collect();
@@ -188,6 +189,9 @@ fn each_mistake_names_its_line_and_what_is_expected() {
         ("domains = [\"corp.example\"]", "domains = []", "imp.domains: expected at least one domain"),
         ("component =", "# component =", "imp.component: is needed with link = \"a\""),
         ("deliveries = 256", "deliveries = 0", "limits.deliveries: expected a whole number from 1 to 100000"),
+        ("30000-35999", "35999-30000", "limits.source_ports: expected FIRST-LAST such as"),
+        ("30000-35999", "30000", "limits.source_ports: expected FIRST-LAST such as"),
+        ("30000-35999", "0-65536", "limits.source_ports: expected FIRST-LAST such as"),
         ("free_space = \"256MiB\"", "free_space = \"256MB\"", "limits.free_space: expected a size such as"),
         ("listen = \"127.0.0.1:9280\"", "listen = \"9280\"", "status.listen: expected an address and port"),
         (
@@ -307,4 +311,20 @@ fn clocks_run_faster_only_where_everything_is_on_loopback() {
         let expected = "testing.time_scale: above 1 is refused unless every address is on loopback";
         assert!(mistakes.len() == 1 && mistakes[0].ends_with(expected), "{mistakes:?}");
     }
+}
+
+#[test]
+fn axl_is_on_port_8443_of_the_publisher_unless_it_is_said_to_be_elsewhere() {
+    let folder = Folder::new("axl");
+    let text = full().replace("axl_url =", "# axl_url =").replace("login_url =", "# login_url =");
+    let of = |text: &str| {
+        let imp = parse(text, &folder.0).unwrap().imp.remove(0);
+        (imp.axl.unwrap().url, imp.login_url)
+    };
+    let (axl, login) = of(&text);
+    assert_eq!(axl, "https://imp1.corp.example:8443/axl/");
+    assert_eq!(login, "https://imp1.corp.example:8443/EPASSoap/service/v80");
+    let with_port =
+        text.replace("publisher = \"imp1.corp.example\"", "publisher = \"imp1.corp.example:443\"");
+    assert_eq!(of(&with_port).0, "https://imp1.corp.example:443/axl/");
 }

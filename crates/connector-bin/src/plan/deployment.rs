@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) shared: bool,
     /// Mobile and Remote Access runs there too.
     pub(crate) mra: bool,
+    /// How many ports its connections may start from; `None`: as many as the system gives.
+    pub(crate) source_ports: Option<u64>,
 }
 
 /// Users of a node beside Mobile and Remote Access (SC-15).

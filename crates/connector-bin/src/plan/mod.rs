@@ -78,6 +78,7 @@ fn given(args: &Args) -> Deployment {
         users_per_node: args.users_per_node,
         shared: args.shared_host,
         mra: args.mra,
+        source_ports: None,
     };
     let cluster = |name: String, nodes: u64, serves: Vec<String>| ConnectorCluster {
         name,

@@ -8,7 +8,7 @@ use connector_edges::probe::causes;
 use connector_edges::topology::ClusterFacts;
 use connector_edges::webex::{Source, read_organization};
 
-use super::deployment::{ConnectorCluster, Deployment, Group, ImpCluster, Node, Unlicensed};
+use super::deployment::{ConnectorCluster, Deployment, Group, Host, ImpCluster, Node, Unlicensed};
 use crate::app;
 use crate::config::{self, Config};
 use crate::wiring::{Ground, Parts};
@@ -54,7 +54,9 @@ fn add(clusters: &mut BTreeMap<String, ConnectorCluster>, config: &Config) {
         resource_group: own.resource_group.clone(),
         ..ConnectorCluster::default()
     });
-    cluster.nodes.push(Node { name: own.node.clone(), primary: own.primary, host: own.host });
+    let source_ports = config.limits.source_ports.as_ref().map(|ports| ports.len() as u64);
+    let host = Host { source_ports, ..own.host };
+    cluster.nodes.push(Node { name: own.node.clone(), primary: own.primary, host });
     cluster.serves.extend(config.imp.iter().map(|imp| imp.publisher.clone()));
 }
 
@@ -93,7 +95,7 @@ async fn read_imp(config: &Config, imp: &mut Vec<ImpCluster>, users: &mut Vec<Us
         }
         return Ok(());
     }
-    let parts = Parts::new(config, Ground::real())?;
+    let parts = Parts::new(config, Ground::real(config))?;
     for facts in parts.publishers(config)?.clusters().await.map_err(|e| causes(&*e))? {
         let name = &config.imp[facts.cluster].publisher;
         if !is_new(name, imp) {
@@ -139,7 +141,7 @@ fn found(name: &str, homed: &[User], groups: Option<Vec<Group>>) -> ImpCluster {
 
 /// Compares the users of IM and Presence with the people of the organization.
 async fn read_people(config: &Config, users: &[User], deployment: &mut Deployment) -> Result<(), String> {
-    let parts = Parts::new(config, Ground::real())?;
+    let parts = Parts::new(config, Ground::real(config))?;
     let Source::Licences { admin, license, .. } = parts.people(config)?.source else { return Ok(()) };
     let people = read_organization(&parts.cloud, &admin).await.map_err(|e| causes(&e))?;
     let mut licences: BTreeMap<String, &[String]> = BTreeMap::new();

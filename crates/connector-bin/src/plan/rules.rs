@@ -242,6 +242,14 @@ impl<'a> Judge<'a> {
                 }
             }
         }
+        for node in &connectors.nodes {
+            let Some(ports) = node.host.source_ports else { continue };
+            let (users, name) = (node.host.users(), &node.name);
+            let what = format!(
+                "{name} may serve {users} users, and {ports} source ports carry so many sockets to one address of the cloud"
+            );
+            self.say("PORT-06", if users > ports { Outcome::Warning } else { Outcome::Holds }, about, what);
+        }
         let beside: Vec<_> = connectors.nodes.iter().filter(|node| node.host.mra).collect();
         if beside.is_empty() {
             return;

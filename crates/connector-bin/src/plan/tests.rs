@@ -51,9 +51,12 @@ fn with(deployment: Deployment, change: impl FnOnce(&mut Deployment)) -> Deploym
     deployment
 }
 
-const LOWERED: Host = Host { size: Size::Large, users_per_node: Some(2_000), shared: true, mra: false };
-const SHARED: Host = Host { size: Size::Large, users_per_node: None, shared: true, mra: false };
-const MRA: Host = Host { size: Size::Large, users_per_node: None, shared: false, mra: true };
+const LOWERED: Host =
+    Host { size: Size::Large, users_per_node: Some(2_000), shared: true, mra: false, source_ports: None };
+const SHARED: Host =
+    Host { size: Size::Large, users_per_node: None, shared: true, mra: false, source_ports: None };
+const MRA: Host =
+    Host { size: Size::Large, users_per_node: None, shared: false, mra: true, source_ports: None };
 
 /// A deployment with one resource group whose members and homed users are these.
 fn grouped(members: &[&str], homed: &[&str]) -> Deployment {
@@ -164,6 +167,10 @@ fn every_rule_on_both_sides_of_its_limit() {
         ("TOP-05", joined(&[("c1", &["i1"]), ("c2", &["i2"])]),       None),
         ("TOP-06", joined(&[("c1", &["i1", "i2"]), ("c2", &["i2"])]), Some(Broken)),
         ("TOP-06", joined(&[("c1", &["i1"]), ("c2", &["i1"])]),       None),
+
+        ("PORT-06", one(2, Host { source_ports: Some(5_000), ..small }, 10), Some(Holds)),
+        ("PORT-06", one(2, Host { source_ports: Some(4_999), ..small }, 10), Some(Warning)),
+        ("PORT-06", one(2, large, 10),                                None),
 
         ("SC-09",  one(2, LOWERED, 10),                               Some(Holds)),
         ("SC-09",  one(2, large, 10),                                 None),
