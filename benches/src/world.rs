@@ -30,6 +30,8 @@ pub(crate) struct World {
     connector: Child,
     status: String,
     folder: PathBuf,
+    /// The folder tells of a fault.
+    keep: bool,
 }
 
 /// A way that messages take.
@@ -83,7 +85,8 @@ impl World {
         let status = text.split_once("listen = \"").and_then(|(_, rest)| rest.split_once('"'));
         let status = status.ok_or("the settings name no status address")?.0.to_owned();
         let connector = start_connector(file, &folder)?;
-        Ok(Self { lab, connector, status, folder })
+        let keep = std::env::var_os("BENCH_KEEP").is_some();
+        Ok(Self { lab, connector, status, folder, keep })
     }
 
     pub(crate) fn process(&self) -> Process {
@@ -269,7 +272,7 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = self.connector.kill();
         let _ = self.connector.wait();
-        if !std::thread::panicking() && std::env::var_os("BENCH_KEEP").is_none() {
+        if !std::thread::panicking() && !self.keep {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
@@ -293,7 +296,12 @@ impl Written {
                     after = line.n;
                     if line.kind == Kind::Message && line.dir == Direction::In && line.peer == from {
                         if line.text != text(count) {
-                            return failed(format!("{client}: not message {count} in its turn"));
+                            world.keep = true;
+                            let came = line.text.get(..9).unwrap_or(&line.text);
+                            let folder = world.folder.display();
+                            return failed(format!(
+                                "{client}: {came} in place of message {count}: see {folder}"
+                            ));
                         }
                         count += 1;
                     }
