@@ -12,8 +12,8 @@ use crate::names::{Name, Names};
 use crate::rows;
 use crate::seal::Sealer;
 
-/// How many entries are remembered as they were inserted.
-const RECENT: usize = 512;
+/// How much is remembered of what was inserted lately, in bytes.
+const RECENT: usize = 4 << 20;
 
 /// Where entries are found without a search of the file.
 #[derive(Debug)]
@@ -22,26 +22,34 @@ pub(crate) struct Index {
     /// Entries that stand in the file as they were inserted lately, with their bodies: most are delivered at once,
     /// and many are repeated at once.
     recent: BTreeMap<EntryId, Entry>,
+    /// About how many bytes those are.
+    bytes: usize,
 }
 
 impl Index {
     pub(crate) fn new(names: Names) -> Self {
-        Self { names, recent: BTreeMap::new() }
+        Self { names, recent: BTreeMap::new(), bytes: 0 }
     }
 
     /// Remembers an entry that was just inserted.
     pub(crate) fn remember(&mut self, entry: Entry) {
-        if !entry.state.is_finished() {
-            self.recent.insert(entry.id, entry);
+        if entry.state.is_finished() {
+            return;
         }
-        if self.recent.len() > RECENT {
-            self.recent.pop_first();
+        self.bytes += size(&entry);
+        self.recent.insert(entry.id, entry);
+        while self.bytes > RECENT
+            && let Some((_, oldest)) = self.recent.pop_first()
+        {
+            self.bytes -= size(&oldest);
         }
     }
 
     /// An entry is changed: the file alone has it now.
     pub(crate) fn changed(&mut self, id: EntryId) {
-        self.recent.remove(&id);
+        if let Some(entry) = self.recent.remove(&id) {
+            self.bytes -= size(&entry);
+        }
     }
 
     /// A run has said that it attempts to post an entry; nothing else of it changes.
@@ -124,4 +132,14 @@ impl Index {
         };
         Ok(Some(Stored { entry, target }))
     }
+}
+
+/// What an entry takes in memory, about: itself, its names, its body.
+fn size(entry: &Entry) -> usize {
+    let body = match &entry.body {
+        Body::None => 0,
+        Body::Clear(text) => text.len(),
+        Body::Sealed { key, jwe } => key.len() + jwe.len(),
+    };
+    size_of::<Entry>() + 256 + body
 }

@@ -1,5 +1,6 @@
 //! Sealing at rest: AES-256-GCM with a random nonce, bound to the place that the value stands at.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -76,18 +77,22 @@ pub(crate) struct DoesNotOpen;
 pub(crate) struct Sealer {
     key: LessSafeKey,
     random: SystemRandom,
+    /// Random bytes for nonces to come: the operating system is asked once for many.
+    nonces: RefCell<Vec<u8>>,
 }
+
+/// For how many nonces it is asked at once.
+const NONCES: usize = 64;
 
 impl Sealer {
     pub(crate) fn new(key: &StoreKey) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, key.0.as_slice()).expect("a store key has 32 bytes");
-        Self { key: LessSafeKey::new(key), random: SystemRandom::new() }
+        Self { key: LessSafeKey::new(key), random: SystemRandom::new(), nonces: RefCell::default() }
     }
 
     /// Nonce, ciphertext and tag in one piece.
     pub(crate) fn seal(&self, place: Place<'_>, clear: &[u8]) -> Vec<u8> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).expect("the operating system gives random bytes");
+        let nonce = self.nonce();
         let mut sealed = Vec::with_capacity(NONCE_LEN + clear.len() + AES_256_GCM.tag_len());
         sealed.extend_from_slice(&nonce);
         let mut text = clear.to_vec();
@@ -96,6 +101,18 @@ impl Sealer {
             .expect("a value is far shorter than the limit of AES-GCM");
         sealed.extend_from_slice(&text);
         sealed
+    }
+
+    fn nonce(&self) -> [u8; NONCE_LEN] {
+        let mut nonces = self.nonces.borrow_mut();
+        if nonces.is_empty() {
+            nonces.resize(NONCES * NONCE_LEN, 0);
+            self.random.fill(&mut nonces).expect("the operating system gives random bytes");
+        }
+        let rest = nonces.len() - NONCE_LEN;
+        let nonce = nonces[rest..].try_into().expect("as long as it was cut");
+        nonces.truncate(rest);
+        nonce
     }
 
     pub(crate) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
@@ -127,7 +144,9 @@ mod tests {
             assert!(sealer.open(Place::Body(5), &bad).is_err(), "byte {at}");
             assert!(sealer.open(Place::Body(5), &sealed[..at]).is_err(), "cut at {at}");
         }
-        assert_ne!(sealed, sealer.seal(Place::Body(5), b"text"), "nonces are fresh");
+        let nonces: std::collections::BTreeSet<_> =
+            (0..3 * NONCES).map(|_| sealer.seal(Place::Body(5), b"text")[..NONCE_LEN].to_vec()).collect();
+        assert_eq!(nonces.len(), 3 * NONCES, "nonces are fresh");
     }
 
     #[test]
