@@ -1,6 +1,7 @@
 //! Everything about a message but its text: what the router decides on.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -142,13 +143,13 @@ pub enum Body {
     /// Nothing to carry (a mark, a delete), or erased with its receipt (rule 13).
     None,
     /// Plain text from Jabber, as it is to be posted; sealed at rest by the store.
-    Clear(Box<str>),
+    Clear(Arc<str>),
     /// A compact JWE from Webex, under the key at `key`.
     Sealed {
         /// The key's URI (`kms://…`).
-        key: Box<str>,
+        key: Arc<str>,
         /// The JWE as it came.
-        jwe: Box<str>,
+        jwe: Arc<str>,
     },
 }
 

@@ -281,7 +281,7 @@ pub(crate) fn body(db: &Connection, id: EntryId, sealer: &Sealer) -> Result<Body
         }
         (SEALED_BODY, Some(key), Some(jwe)) => {
             let jwe = String::from_utf8(jwe).map_err(|_| nonsense("body", Type::Blob))?;
-            Ok(Body::Sealed { key, jwe: jwe.into() })
+            Ok(Body::Sealed { key: key.into(), jwe: jwe.into() })
         }
         _ => Err(nonsense("body_form", Type::Integer).into()),
     }

@@ -387,7 +387,7 @@ mod tests {
                     assert_eq!(envelope.arrived, NOW);
                     let Origin::Jabber(origin) = envelope.origin else { panic!("not from Jabber") };
                     let text = |body| match body {
-                        Body::Clear(text) => String::from(text),
+                        Body::Clear(text) => text.to_string(),
                         other => panic!("{other:?}"),
                     };
                     (origin, envelope.kind, parts.into_iter().map(text).collect())
