@@ -1,10 +1,12 @@
 //! Activities: what happens in a conversation, and `POST {conversation}/activities` and `…/content`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::conversation::{Conversation, Person};
 use crate::endpoint::{Context, Destination, Endpoint, json, read};
@@ -151,8 +153,7 @@ impl From<String> for ParentKind {
 }
 
 /// What an activity is done with.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "ObjectWire")]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Object {
     /// A text; both fields are gone once it is deleted.
@@ -203,51 +204,73 @@ pub struct File {
     pub scr: Option<Text>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectWire {
-    #[serde(default)]
-    object_type: String,
-    display_name: Option<Text>,
-    content: Option<Text>,
-    #[serde(default)]
-    files: Option<FilesWire>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
-}
-
 #[derive(Default, Deserialize)]
 struct FilesWire {
     #[serde(default)]
     items: Vec<File>,
 }
 
-impl From<ObjectWire> for Object {
-    /// An object whose inside does not fit its type is kept as [`Object::Other`].
-    fn from(wire: ObjectWire) -> Self {
-        #[derive(Deserialize)]
-        struct Reference {
-            id: ActivityId,
-            url: Option<Url>,
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+/// Keeps what each type of object needs. What it is of may be said at its end, so what is not known to be needless by
+/// then is kept.
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object_type = None::<String>;
+        let (mut display_name, mut content) = (None, None);
+        let mut files = None::<FilesWire>;
+        let mut rest = serde_json::Map::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match &*key {
+                "objectType" => object_type = Some(map.next_value()?),
+                "displayName" => display_name = map.next_value()?,
+                "content" => content = map.next_value()?,
+                "files" => files = map.next_value()?,
+                _ if matches!(object_type.as_deref(), Some("comment" | "content")) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    rest.insert(key.into_owned(), map.next_value()?);
+                }
+            }
         }
-        let ObjectWire { object_type, display_name, content, files, rest } = wire;
+        let object_type = object_type.unwrap_or_default();
         let rest = serde_json::Value::Object(rest);
-        match object_type.as_str() {
-            "comment" => Some(Self::Comment { display_name, content }),
+        // An object whose inside does not fit its type is kept as [`Object::Other`].
+        let object = match object_type.as_str() {
+            "comment" => Some(Object::Comment { display_name, content }),
             "content" => {
-                Some(Self::Content { display_name, content, files: files.unwrap_or_default().items })
+                Some(Object::Content { display_name, content, files: files.unwrap_or_default().items })
             }
             "activity" => {
-                Reference::deserialize(rest).ok().map(|Reference { id, url }| Self::Activity { id, url })
+                Reference::deserialize(rest).ok().map(|Reference { id, url }| Object::Activity { id, url })
             }
-            "person" => serde_json::from_value(rest).ok().map(|person| Self::Person(Box::new(person))),
+            "person" => serde_json::from_value(rest).ok().map(|person| Object::Person(Box::new(person))),
             "conversation" => serde_json::from_value(rest)
                 .ok()
-                .map(|conversation| Self::Conversation(Box::new(conversation))),
+                .map(|conversation| Object::Conversation(Box::new(conversation))),
             _ => None,
-        }
-        .unwrap_or(Self::Other(object_type))
+        };
+        Ok(object.unwrap_or(Object::Other(object_type)))
     }
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    id: ActivityId,
+    url: Option<Url>,
 }
 
 impl Activity {
@@ -267,8 +290,8 @@ impl Activity {
     }
 }
 
-/// `POST {conversation}/activities`, for files `…/content`: does something in a conversation. The answer is the
-/// activity as it was stored.
+/// `POST {conversation}/activities`, for files `…/content`: does something in a conversation. The answer says as what
+/// it was stored.
 #[derive(Clone, Debug)]
 pub struct Post {
     /// Where.
@@ -353,8 +376,20 @@ pub struct SharedFile {
     pub scr: Text,
 }
 
+/// What the cloud gave to an activity that was posted; the rest of its answer is what was posted.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Posted {
+    /// Its identifier.
+    pub id: ActivityId,
+    /// When it was stored.
+    pub published: Option<Timestamp>,
+    /// Its address.
+    pub url: Option<Url>,
+}
+
 impl Endpoint for Post {
-    type Response = Activity;
+    type Response = Posted;
 
     fn destination(&self) -> Destination<'_> {
         Destination::Address(&self.target.url)
@@ -401,7 +436,7 @@ impl Endpoint for Post {
         json(Method::POST, &url, context, &body)
     }
 
-    fn from_http(response: Response<Bytes>) -> Result<Activity, ApiError> {
+    fn from_http(response: Response<Bytes>) -> Result<Posted, ApiError> {
         read(response)
     }
 }

@@ -1,6 +1,6 @@
 //! The service catalog (U2C): which base address each service has for an organization.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -59,12 +59,19 @@ pub enum Get {
 #[serde(from = "Wire", into = "Wire")]
 pub struct Catalog {
     links: BTreeMap<String, Url>,
+    /// Host, port and whether encrypted of all of them, each once: asked for with each request.
+    places: BTreeSet<(String, u16, bool)>,
 }
 
 impl Catalog {
     /// A catalog made by hand.
     pub fn new(links: impl IntoIterator<Item = (Service, Url)>) -> Self {
-        Self { links: links.into_iter().map(|(service, url)| (service.name().to_owned(), url)).collect() }
+        Self::of(links.into_iter().map(|(service, url)| (service.name().to_owned(), url)).collect())
+    }
+
+    fn of(links: BTreeMap<String, Url>) -> Self {
+        let places = links.values().map(|url| (url.host().to_owned(), url.port(), url.is_secure())).collect();
+        Self { links, places }
     }
 
     /// The base address of a service; `None` when the catalog does not list it.
@@ -75,13 +82,12 @@ impl Catalog {
     /// Whether a token may be sent to this address: one of the catalog's own hosts, or a host
     /// inside the cloud's domains. Addresses in answers are followed only if so.
     pub fn trusts(&self, url: &Url) -> bool {
-        let host = url.host();
-        self.links.values().any(|link| {
-            link.host() == host && link.port() == url.port() && link.is_secure() == url.is_secure()
-        }) || (url.is_secure()
-            && CLOUD_DOMAINS
-                .iter()
-                .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))))
+        let (host, port, secure) = (url.host(), url.port(), url.is_secure());
+        self.places.iter().any(|place| (place.0.as_str(), place.1, place.2) == (host, port, secure))
+            || (url.is_secure()
+                && CLOUD_DOMAINS
+                    .iter()
+                    .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))))
     }
 }
 
@@ -121,7 +127,7 @@ impl From<Wire> for Catalog {
     fn from(wire: Wire) -> Self {
         let url = |value: serde_json::Value| value.as_str()?.parse().ok();
         let links = wire.service_links.into_iter();
-        Self { links: links.filter_map(|(name, value)| Some((name, url(value)?))).collect() }
+        Self::of(links.filter_map(|(name, value)| Some((name, url(value)?))).collect())
     }
 }
 

@@ -1,14 +1,21 @@
 //! Moments as the cloud writes them.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A moment in milliseconds since the Unix epoch; RFC 3339 with milliseconds and `Z` in bodies.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(into = "String")]
 pub struct Timestamp(pub i64);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::ids::from_text(deserializer)
+    }
+}
 
 /// A text that is no moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -27,8 +34,9 @@ impl Timestamp {
         let mut words = rest.split(' ');
         let (day, month, year, clock) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let month = MONTHS.iter().position(|name| *name == month)?;
-        let date = format!("{year}-{:02}-{day}T{clock}Z", month + 1);
-        if words.next().is_some() { None } else { date.parse().ok() }
+        let mut date = [0; 20];
+        write!(&mut date[..], "{year}-{:02}-{day}T{clock}Z", month + 1).ok()?;
+        if words.next().is_some() { None } else { std::str::from_utf8(&date).ok()?.parse().ok() }
     }
 
     /// Writes the `Date` header of an HTTP answer (RFC 9110 §5.6.7).
@@ -112,7 +120,8 @@ fn parse(text: &str) -> Option<i64> {
         if digits == 0 {
             return None;
         }
-        millis = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+        let thousandths = fraction.bytes().chain(*b"00").take(3);
+        millis = thousandths.fold(0, |millis, digit| millis * 10 + i64::from(digit - b'0'));
         rest = tail;
     }
     let offset = match rest.as_bytes() {

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::Uri;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An absolute `http`, `https`, `ws` or `wss` address with a host; kept and sent as it was written.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Url(Box<str>);
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(into = "String")]
+pub struct Url(Arc<str>);
 
 /// Why a text is not an absolute address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -38,19 +39,30 @@ impl Url {
 
     /// Whether the connection is encrypted: `https` or `wss`.
     pub fn is_secure(&self) -> bool {
-        matches!(self.to_uri().scheme_str(), Some("https" | "wss"))
+        let scheme = self.0.split("://").next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
     }
 
     /// The host, brackets of an IPv6 address removed.
-    pub fn host(&self) -> String {
-        let uri = self.to_uri();
-        let host = uri.host().expect("checked when the Url was made");
-        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    pub fn host(&self) -> &str {
+        self.host_and_port().0
     }
 
     /// The port, written or implied by the scheme.
     pub fn port(&self) -> u16 {
-        self.to_uri().port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
+        let written = self.host_and_port().1.and_then(|port| port.parse().ok());
+        written.unwrap_or(if self.is_secure() { 443 } else { 80 })
+    }
+
+    /// By hand, since it was read as a whole when the Url was made, and is asked for with each request.
+    fn host_and_port(&self) -> (&str, Option<&str>) {
+        let after = self.0.find("://").map_or(0, |at| at + 3);
+        let authority = self.0[after..].split(['/', '?', '#']).next().unwrap_or_default();
+        let place = authority.rsplit('@').next().unwrap_or_default();
+        match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        }
     }
 
     /// Appends path segments, each percent-encoded; a slash at the end of the base is not doubled.
@@ -130,6 +142,9 @@ impl FromStr for Url {
         if text.len() > MAX_BYTES {
             return Err(UrlError::Malformed);
         }
+        if is_plain(text) {
+            return Ok(Self(text.into()));
+        }
         let uri: Uri = text.parse().map_err(|_| UrlError::Malformed)?;
         let scheme = uri.scheme_str().unwrap_or_default();
         let host = uri.host().unwrap_or_default();
@@ -137,6 +152,26 @@ impl FromStr for Url {
             return Err(UrlError::NotAbsolute);
         }
         Ok(Self(text.into()))
+    }
+}
+
+/// Whether an address is of the plain form that almost all have, and certainly one. Most are read in answers and events,
+/// and never used.
+fn is_plain(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    matches!(scheme, "http" | "https" | "ws" | "wss")
+        && !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        && (1..=5).contains(&port.len())
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+}
+
+impl<'de> Deserialize<'de> for Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::ids::from_text(deserializer)
     }
 }
 
@@ -149,7 +184,7 @@ impl TryFrom<String> for Url {
 
 impl From<Url> for String {
     fn from(url: Url) -> Self {
-        url.0.into()
+        url.0.as_ref().to_owned()
     }
 }
 
@@ -168,10 +203,43 @@ mod tests {
         for bad in ["", "/a", "host", "kms://h/keys/1", "http://", "http://a b/"] {
             assert!(bad.parse::<Url>().is_err(), "{bad:?}");
         }
-        let url: Url = "https://[::1]/a".parse().unwrap();
-        assert_eq!((url.host().as_str(), url.port(), url.is_secure()), ("::1", 443, true));
-        let url: Url = "ws://localhost:81/a".parse().unwrap();
-        assert_eq!((url.host().as_str(), url.port(), url.is_secure()), ("localhost", 81, false));
+        for (address, host, port, secure) in [
+            ("https://[::1]/a", "::1", 443, true),
+            ("https://[::1]:8443", "::1", 8443, true),
+            ("ws://localhost:81/a", "localhost", 81, false),
+            ("HTTPS://h?a=b://c:1", "h", 443, true),
+            ("http://u:p@h:82/x@y:3", "h", 82, false),
+            ("http://h:x/", "h", 80, false),
+            ("http://h:/", "h", 80, false),
+        ] {
+            let url: Url = address.parse().unwrap();
+            assert_eq!((url.host(), url.port(), url.is_secure()), (host, port, secure), "{address}");
+            let uri = url.to_uri();
+            assert_eq!(uri.host().unwrap().trim_matches(['[', ']']), host, "as the HTTP client has it");
+            assert_eq!(uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), port);
+        }
+    }
+
+    #[test]
+    fn what_is_plainly_an_address_is_one_to_the_http_client() {
+        for plain in
+            ["http://h", "https://conv-a.wbx2.com/a/b-c/~d.e_f", "wss://127.0.0.1:18080/", "ws://a:1/b//"]
+        {
+            assert!(is_plain(plain), "{plain}");
+            assert!(plain.parse::<Uri>().is_ok_and(|uri| uri.host().is_some()), "{plain}");
+        }
+        for other in [
+            "http:///a",
+            "http://:80/a",
+            "http://h:/",
+            "http://h:123456/",
+            "http://h/a?b",
+            "http://u@h/",
+            "ftp://h/",
+            "//h/a",
+        ] {
+            assert!(!is_plain(other), "{other}");
+        }
     }
 
     #[test]

@@ -646,7 +646,7 @@ fn place(url: &str) -> Option<(String, u16)> {
     let url: Url = url.trim_end_matches('/').parse().ok()?;
     let rest = url.as_str().split_once("://")?.1;
     let alone = !rest.contains(['@', '/', '?', '#']);
-    alone.then(|| (url.host(), url.port()))
+    alone.then(|| (url.host().to_owned(), url.port()))
 }
 
 /// `host`, `host:port` or `name=host:port`.

@@ -161,7 +161,7 @@ impl Conversations {
             (Ok(None), Err(error)) => Err(error.into()),
             // Made, and not to be found yet.
             (Ok(None), Ok(made)) => {
-                Err(FindError::NotYet(made.url.map_or_else(String::new, |url| url.host())))
+                Err(FindError::NotYet(made.url.map_or_else(String::new, |url| url.host().to_owned())))
             }
             (Err(error), _) => Err(error),
         }

@@ -10,7 +10,7 @@ use router::outbound::{Hint, MaybeSent};
 use router::outbox::{Entry, EntryKind, EntrySummary, Lane};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use webex_api::activity::{Action, Activity, Comment, Post, Target, Text};
+use webex_api::activity::{Action, Comment, Post, Posted, Target, Text};
 use webex_api::typing::{self, Typing};
 use webex_api::{Fate, Url};
 
@@ -301,7 +301,7 @@ pub(super) async fn post(
     target: &Target,
     action: Action,
     until: Instant,
-) -> Result<Activity, Refusal> {
+) -> Result<Posted, Refusal> {
     let unusable = |_| Refusal::Outcome(Outcome::Wedged("an id that cannot be written".into()));
     let post = Post {
         target: target.clone(),

@@ -319,7 +319,7 @@ impl Cloud {
                 self.encrypted(url)?;
                 url.clone()
             }
-            Destination::Address(url) => return Err(CloudError::Untrusted(url.host())),
+            Destination::Address(url) => return Err(CloudError::Untrusted(url.host().to_owned())),
         };
         self.exchange(endpoint, &base, caller.into()).await
     }
@@ -332,7 +332,7 @@ impl Cloud {
     pub(super) fn encrypted(&self, url: &Url) -> Result<(), CloudError> {
         let discovery = &self.shared.config.discovery;
         let meant = !discovery.is_secure() && discovery.host() == url.host();
-        if url.is_secure() || meant { Ok(()) } else { Err(CloudError::Plain(url.host())) }
+        if url.is_secure() || meant { Ok(()) } else { Err(CloudError::Plain(url.host().to_owned())) }
     }
 
     /// A token for this person.
@@ -495,8 +495,8 @@ impl Cloud {
         caller: Caller<'_>,
     ) -> Result<E::Response, CloudError> {
         let host = base.host();
-        if let Some(after) = self.limited(&host) {
-            return Err(CloudError::Limited { host, after });
+        if let Some(after) = self.limited(host) {
+            return Err(CloudError::Limited { host: host.to_owned(), after });
         }
         let answer = self.shared.http.send(endpoint, base, caller).await;
         match answer {
@@ -512,7 +512,7 @@ impl Cloud {
                 {
                     let until = Instant::now() + after.unwrap_or(self.shared.config.scale.of(LIMITED_FOR));
                     let mut limited = self.shared.limited.lock().unwrap_or_else(PoisonError::into_inner);
-                    limited.insert(host, until);
+                    limited.insert(host.to_owned(), until);
                 }
                 if let ApiError::Status(status) = &error
                     && let Some(date) = status.date

@@ -22,7 +22,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 use webex_api::{
     ActivityId, ApiError, ClientTempId, PersonId, Random, Url,
-    activity::{Action, Activity, Comment, Object, Post, Target, Text, Verb},
+    activity::{Action, Activity, Comment, Object, Post, Posted, Target, Text, Verb},
     auth::{AccessToken, Client as OAuthClient, Grant, TokenRequest},
     catalog::{Catalog, Get, Service},
     client::{self, Http, HttpConfig},
@@ -337,7 +337,7 @@ impl WebexApp {
         }
     }
 
-    async fn post(&self, line: &Line, target: Target, action: Action) -> Result<Activity, PuppetError> {
+    async fn post(&self, line: &Line, target: Target, action: Action) -> Result<Posted, PuppetError> {
         let post = Post {
             actor: self.my_id()?,
             client_temp_id: self.ctx.rng.uuid().parse::<ClientTempId>().map_err(failed)?,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -215,8 +215,7 @@ impl Http {
         let authority = HeaderValue::from_str(authority).map_err(|error| ApiError::Request(error.into()))?;
         parts.headers.insert(header::HOST, authority);
         parts.headers.insert(header::USER_AGENT, self.shared.user_agent.clone());
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        parts.uri = path.parse().map_err(|error: http::uri::InvalidUri| ApiError::Request(error.into()))?;
+        parts.uri = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
         let mut request = Request::from_parts(parts, body);
 
         let connect_error = |source| ApiError::Connect { host: host_name.clone(), source };

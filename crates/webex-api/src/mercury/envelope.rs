@@ -1,6 +1,9 @@
 //! Frames of the socket: control frames and events.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::activity::Activity;
@@ -100,8 +103,60 @@ pub(super) struct Incoming {
 /// Overrides name a path; a longer one is ignored, so that a path cannot build a deep tree.
 const MAX_OVERRIDE_DEPTH: usize = 16;
 
+/// A frame with an activity, as most are: read in one pass.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Plain<'a> {
+    id: Option<EnvelopeId>,
+    sequence_number: Option<u64>,
+    timestamp: Option<i64>,
+    #[serde(rename = "type")]
+    kind: Option<IgnoredAny>,
+    #[serde(rename = "headers")]
+    _changes: Option<Nothing>,
+    #[serde(borrow)]
+    data: PlainData<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainData<'a> {
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(rename = "headers")]
+    _changes: Option<Nothing>,
+    activity: Box<Activity>,
+}
+
+/// An object without members.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 impl Incoming {
     pub(super) fn parse(text: &str) -> Result<Self, FrameError> {
+        match Self::plain(text) {
+            Some(incoming) => Ok(incoming),
+            None => Self::any(text),
+        }
+    }
+
+    /// A frame that brings an activity and changes nothing in it; `None` for every other, and for every doubt.
+    fn plain(text: &str) -> Option<Self> {
+        let frame: Plain<'_> = serde_json::from_str(text).ok()?;
+        if frame.kind.is_some() || frame.data.event_type != "conversation.activity" {
+            return None;
+        }
+        let envelope = Envelope {
+            id: frame.id,
+            sequence_number: frame.sequence_number,
+            timestamp: frame.timestamp.map(Timestamp),
+            event: Event::Activity(frame.data.activity),
+        };
+        Some(Self { envelope, kind: Kind::Event })
+    }
+
+    fn any(text: &str) -> Result<Self, FrameError> {
         let value: Value = serde_json::from_str(text)
             .map_err(|error| FrameError::Json { line: error.line(), column: error.column() })?;
         let Value::Object(mut frame) = value else { return Err(FrameError::NotAnObject) };
@@ -222,6 +277,52 @@ mod tests {
         assert_eq!(activity.verb, crate::activity::Verb::Post);
         let seen = activity.target.unwrap().last_seen_activity_date;
         assert_eq!(seen, Some(Timestamp(1_714_557_600_000)));
+    }
+
+    #[test]
+    fn the_short_way_reads_what_the_long_way_does() {
+        let inside = r#""activity":{"id":"a","verb":"post","published":"2024-05-01T10:00:00.000Z","actor":{"id":"p"},
+            "object":{"objectType":"comment","displayName":"x","more":{"a":[1]}},"target":{"id":"c"}}"#;
+        for (frame, short) in [
+            (
+                format!(
+                    r#"{{"id":"1","headers":{{}},"data":{{"eventType":"conversation.activity",{inside}}}}}"#
+                ),
+                true,
+            ),
+            (
+                format!(
+                    r#"{{"sequenceNumber":7,"timestamp":8,"data":{{{inside},"eventType":"conversation.activity"}}}}"#
+                ),
+                true,
+            ),
+            (format!(r#"{{"id":1,"data":{{"eventType":"conversation.activity",{inside}}}}}"#), false),
+            (
+                format!(r#"{{"id":"1","id":"2","data":{{"eventType":"conversation.activity",{inside}}}}}"#),
+                false,
+            ),
+            (format!(r#"{{"type":"x","data":{{"eventType":"conversation.activity",{inside}}}}}"#), false),
+            (
+                format!(
+                    r#"{{"headers":{{"data.activity.verb":"share"}},"data":{{"eventType":"conversation.activity",{inside}}}}}"#
+                ),
+                false,
+            ),
+            (
+                format!(
+                    r#"{{"data":{{"eventType":"conversation.activity","headers":{{"activity.verb":"share"}},{inside}}}}}"#
+                ),
+                false,
+            ),
+            (format!(r#"{{"data":{{"eventType":"mercury.buffer_state",{inside}}}}}"#), false),
+        ] {
+            let plain = Incoming::plain(&frame);
+            assert_eq!(plain.is_some(), short, "{frame}");
+            let any = Incoming::any(&frame).unwrap();
+            if let Some(plain) = plain {
+                assert_eq!(format!("{plain:?}"), format!("{any:?}"));
+            }
+        }
     }
 
     #[test]
