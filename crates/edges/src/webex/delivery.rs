@@ -129,7 +129,7 @@ async fn say(side: &Side, delivery: &Delivery) -> Outcome {
         let settled = side.clock.now() >= since.after(side.times.settle);
         // The longer an entry waits, the more there is to list: cut short, it would be asked for ever.
         let until = Instant::now() + side.times.settle;
-        let answer = within(until, host_cause(), question(side, entry, &pair, since)).await;
+        let answer = within(until, host_cause(), Box::pin(question(side, entry, &pair, since))).await;
         crash::point(crash::ANSWER);
         match answer {
             Ok(Some(link)) => return Outcome::Delivered(link),
@@ -265,17 +265,19 @@ async fn prepare(
     until: Instant,
 ) -> Result<(Arc<Direct>, String), Outcome> {
     let direct = if let Some(sender) = &pair.relayed {
-        let space = relay::space(side, &pair.actor, sender, &pair.recipient);
+        let space = Box::pin(relay::space(side, &pair.actor, sender, &pair.recipient));
         within(until, Cause::Kms, space).await?
     } else {
         let other = pair.other(&pair.via);
         let find = side.conversations.find(&side.cloud, &pair.via, other);
-        let find = async { find.await.map_err(|error| not_found(side, entry, pair, error)) };
+        // What is done for the first message of a pair alone is kept out of the futures of all deliveries.
+        let find = Box::pin(async { find.await.map_err(|error| not_found(side, entry, pair, error)) });
         match within(until, host_cause(), find).await? {
             Some(direct) => direct,
             None => {
                 let make = side.conversations.make(&side.cloud, &*side.keys, &pair.via, other);
-                let make = async { make.await.map_err(|error| not_found(side, entry, pair, error)) };
+                let make =
+                    Box::pin(async { make.await.map_err(|error| not_found(side, entry, pair, error)) });
                 within(until, Cause::Kms, make).await?
             }
         }

@@ -269,22 +269,23 @@ impl Cloud {
         person: &PersonId,
         endpoint: E,
     ) -> Result<E::Response, CloudError> {
-        let token = self.token(person).await?;
         let device = self.device(person);
-        let caller = Caller { token: Some(&token), device: device.as_ref() };
-        match self.send(endpoint.clone(), caller).await {
-            Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
-                self.shared.tokens.rejected(person, &token).await;
-                let token = self.token(person).await?;
-                match self.send(endpoint, Caller { token: Some(&token), ..caller }).await {
-                    Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
-                        let source = TokenError::Refused(Arc::new(error));
-                        Err(CloudError::Token { person: person.clone(), source })
-                    }
-                    other => other,
+        let mut replaced = false;
+        // Sent at one place, or the future of each request would have room for two.
+        loop {
+            let token = self.token(person).await?;
+            let caller = Caller { token: Some(&token), device: device.as_ref() };
+            match self.send(endpoint.clone(), caller).await {
+                Err(CloudError::Api(error)) if error.fate() == Fate::NewToken && replaced => {
+                    let source = TokenError::Refused(Arc::new(error));
+                    return Err(CloudError::Token { person: person.clone(), source });
                 }
+                Err(CloudError::Api(error)) if error.fate() == Fate::NewToken => {
+                    self.shared.tokens.rejected(person, &token).await;
+                    replaced = true;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 
@@ -471,7 +472,8 @@ impl Cloud {
             return Ok(Arc::clone(catalog));
         }
         let asked = catalog::Get::Limited(config.organization.clone());
-        let sent = self.shared.http.send(asked, &config.discovery, None).await;
+        // Once a day: kept out of the futures of all requests.
+        let sent = Box::pin(self.shared.http.send(asked, &config.discovery, None)).await;
         match (sent, known) {
             (Ok(answer), _) => {
                 if let Some(date) = answer.date {

@@ -93,7 +93,8 @@ impl Line {
         let mut fate = Fate::Reconnect;
         self.behind();
         loop {
-            let opened = self.open(fate).await;
+            // Its room is given back before the socket is served: most of a line's life.
+            let opened = Box::pin(self.open(fate)).await;
             let begun = Instant::now();
             match opened {
                 Ok(ready) => {

@@ -237,7 +237,7 @@ impl Http {
                 Some(sender) if reused => sender,
                 _ => {
                     reused = false;
-                    let connection = self.connect(&origin);
+                    let connection = Box::pin(self.connect(&origin));
                     timeout_at(deadline, connection).await.map_err(|_| late())?.map_err(connect_error)?
                 }
             };
