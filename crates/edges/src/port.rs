@@ -84,6 +84,19 @@ impl HubPort {
         self.links.send(inbound).await.is_ok()
     }
 
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// There is no room: the input is handed back.
+    #[expect(clippy::result_large_err, reason = "what does not fit is handed back as it came")]
+    pub fn take_at_once(&self, inbound: Inbound) -> Result<bool, Inbound> {
+        match self.links.try_send(inbound) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Full(inbound)) => Err(inbound),
+        }
+    }
+
     /// Hands an input over if there is room now; gives it back otherwise. For Mercury sockets, which
     /// are never left unread (rule 13).
     ///

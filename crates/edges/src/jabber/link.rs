@@ -392,6 +392,18 @@ impl Link {
 
     /// Moves everything that can move: towards the hub, onto the wire, towards a connection.
     fn advance(&mut self, now: Instant) {
+        while self.taking.is_none()
+            && let Some(inbound) = self.intake.pop_front()
+        {
+            match self.board.port.take_at_once(inbound) {
+                Ok(true) => self.taken += 1,
+                Ok(false) => self.deaf = true,
+                Err(inbound) => {
+                    let port = self.board.port.clone();
+                    self.taking = Some(Box::pin(async move { port.take(inbound).await }));
+                }
+            }
+        }
         if self.deaf {
             self.intake.clear();
         }
@@ -399,12 +411,6 @@ impl Link {
             if let Some((_, person)) = self.leaving.pop_front() {
                 self.tell(News::Left(person));
             }
-        }
-        if self.taking.is_none()
-            && let Some(inbound) = self.intake.pop_front()
-        {
-            let port = self.board.port.clone();
-            self.taking = Some(Box::pin(async move { port.take(inbound).await }));
         }
         let unread = self.taking.is_some() || self.is_crowded();
         self.unread_since = if unread { self.unread_since.or(Some(now)) } else { None };
