@@ -49,6 +49,14 @@ impl Way {
             Self::ToJabber => (App::Webex, App::Jabber),
         }
     }
+
+    /// What its messages begin with.
+    fn mark(self) -> char {
+        match self {
+            Self::ToWebex => 'w',
+            Self::ToJabber => 'j',
+        }
+    }
 }
 
 impl World {
@@ -201,11 +209,12 @@ impl World {
             (self.lab.ctx().puppets.get(&Client::new(name(writer), from))?, Client::new(name(reader), to));
         let before = self.lab.ctx().seen.after(&shown, 0).last().map_or(0, |line| line.n);
         let began = Instant::now();
-        puppet.say(&name(reader), &text(0)).await?;
+        let said = text(way, 0);
+        puppet.say(&name(reader), &said).await?;
         let writer = name(writer);
         loop {
             let new = self.lab.ctx().seen.after(&shown, before);
-            if new.iter().any(|line| line.dir == Direction::In && line.peer == writer) {
+            if new.iter().any(|line| line.dir == Direction::In && line.peer == writer && line.text == said) {
                 return Ok(began.elapsed());
             }
             if began.elapsed() > PATIENCE {
@@ -236,17 +245,17 @@ impl World {
     ) -> Result<Written, Failure> {
         let (from, to) = way.apps();
         let seen = &self.lab.ctx().seen;
-        let mut written = Written(Vec::new());
+        let mut written = Written { way, due: Vec::new() };
         let mut writers = Vec::new();
         for (writer, reader) in pairs {
             let puppet = self.lab.ctx().puppets.get(&Client::new(name(*writer), from))?;
             let shown = Client::new(name(*reader), to);
             let before = seen.after(&shown, 0).last().map_or(0, |line| line.n);
-            written.0.push((shown, name(*writer), before, each));
+            written.due.push((shown, name(*writer), before, each));
             let reader = name(*reader);
             writers.push(tokio::spawn(async move {
                 for n in 0..each {
-                    puppet.say(&reader, &text(n)).await.map_err(|error| error.to_string())?;
+                    puppet.say(&reader, &text(way, n)).await.map_err(|error| error.to_string())?;
                 }
                 Ok::<_, String>(())
             }));
@@ -278,8 +287,12 @@ impl Drop for World {
     }
 }
 
-/// Messages that were written: in which client each pair's are due, from whom, after which line, and how many.
-pub(crate) struct Written(Vec<(Client, String, u64, usize)>);
+/// Messages that were written.
+pub(crate) struct Written {
+    way: Way,
+    /// In which client each pair's are due, from whom, after which line, and how many.
+    due: Vec<(Client, String, u64, usize)>,
+}
 
 impl Written {
     /// The other half of [`World::carry`]: everything arrives, once and in order.
@@ -289,15 +302,20 @@ impl Written {
     pub(crate) async fn arrive(self, world: &mut World) -> Result<(), Failure> {
         let started = Instant::now();
         let seen = Arc::clone(world.lab.ctx());
-        for (client, from, after, due) in self.0 {
+        for (client, from, after, due) in self.due {
             let (mut after, mut count) = (after, 0);
             while count < due {
                 for line in seen.seen.after(&client, after) {
                     after = line.n;
-                    if line.kind == Kind::Message && line.dir == Direction::In && line.peer == from {
-                        if line.text != text(count) {
+                    // What the writer wrote in the client of this side is seen in it too, at any time.
+                    let ours = line.kind == Kind::Message
+                        && line.dir == Direction::In
+                        && line.peer == from
+                        && line.text.starts_with(self.way.mark());
+                    if ours {
+                        if line.text != text(self.way, count) {
                             world.keep = true;
-                            let came = line.text.get(..9).unwrap_or(&line.text);
+                            let came = line.text.get(..10).unwrap_or(&line.text);
                             let folder = world.folder.display();
                             return failed(format!(
                                 "{client}: {came} in place of message {count}: see {folder}"
@@ -315,9 +333,9 @@ impl Written {
     }
 }
 
-/// The `n`th message of a pair: 200 bytes.
-pub(crate) fn text(n: usize) -> String {
-    let number = format!("{n:08} ");
+/// The `n`th message of a pair on this way: 200 bytes.
+pub(crate) fn text(way: Way, n: usize) -> String {
+    let number = format!("{}{n:08} ", way.mark());
     format!("{number}{}", &TEXT[number.len()..])
 }
 
