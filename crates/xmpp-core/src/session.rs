@@ -99,10 +99,10 @@ pub(crate) enum Role {
 
 /// An established stream without I/O, of either role and any kind.
 ///
-/// Give it frames, read [`Session::poll_event`] until `None`, and write [`Session::output`]; then wait for
-/// bytes or for [`Session::deadline`]. Counted stanzas are, on a client stream, `message`, `presence` and
-/// `iq`; on a trusted link, `<route>` only: one envelope is one stanza there, and what is outside of any has
-/// no part in acknowledgement.
+/// Give it frames, read [`Session::poll_event`] until `None`, call [`Session::answer`], and write
+/// [`Session::output`]; then wait for bytes or for [`Session::deadline`]. Counted stanzas are, on a client stream,
+/// `message`, `presence` and `iq`; on a trusted link, `<route>` only: one envelope is one stanza there, and what is
+/// outside of any has no part in acknowledgement.
 pub struct Session {
     jid: Jid,
     content_ns: &'static str,
@@ -433,12 +433,20 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// What is to be written. After writing `n` bytes of it, call [`Session::advance`].
-    pub fn output(&mut self) -> &[u8] {
-        if std::mem::take(&mut self.answer_due) && !self.closed {
+    /// Answers what the peer has asked since the last answer (`<r/>`), once for all of it. To be called when all that has
+    /// come is taken in; says whether there is something more to write.
+    pub fn answer(&mut self) -> bool {
+        let due = std::mem::take(&mut self.answer_due) && !self.closed;
+        if due {
             let h = sm::narrow(self.counters.handled);
             self.write(&Element::bare("a", ns::SM).with_attr("h", h.to_string()));
         }
+        due
+    }
+
+    /// What is to be written. After writing `n` bytes of it, call [`Session::advance`].
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
         &self.out[self.written..]
     }
 

@@ -101,6 +101,22 @@ async fn stanzas_are_numbered_and_acknowledged_both_ways() {
     assert!(server.unacknowledged().is_empty());
 }
 
+#[tokio::test]
+async fn questions_that_come_together_have_one_answer() {
+    let registry = Arc::new(Registry::default());
+    let (mut client, mut server, _) = client_pair(alice(), accept_config(Some(registry))).await;
+    for body in ["one", "two", "three"] {
+        server.send(&message(body));
+        server.request_ack();
+    }
+    for (body, n) in [("one", 1), ("two", 2), ("three", 3)] {
+        // An answer on the way would be an event of the server's.
+        assert_eq!(hear(&mut client, &mut server).await, (body.into(), n));
+        client.acknowledge(n);
+    }
+    assert_eq!(acked(&mut server, &mut client, 0).await, 3, "the first answer");
+}
+
 /// Waits for an acknowledgement of at least `n`, keeping the other end going.
 async fn acked(connection: &mut Connection, other: &mut Connection, n: u64) -> u64 {
     loop {

@@ -199,6 +199,7 @@ fn look_at(session: &mut Session, random: &mut Random) {
         session.send(&Element::bare("message", ns::CLIENT));
         session.request_ack();
     }
+    session.answer();
     let written = session.output().len();
     session.advance(random.below(written + 1), Instant::now());
 }

@@ -18,6 +18,7 @@ fn managed_client(now: Instant) -> Session {
 
 /// What a session writes from here on.
 fn written(session: &mut Session, now: Instant) -> String {
+    session.answer();
     let text = String::from_utf8(session.output().to_vec()).unwrap();
     session.advance(text.len(), now);
     text
