@@ -37,6 +37,9 @@ use crate::crash;
 use crate::port::{Delivery, HubPort, Order};
 use crate::seam::Clock;
 
+/// The most inputs that are heard together, so that the first of them is not kept waiting for long.
+const TOGETHER: usize = 64;
+
 /// How often the free space is asked for again while intake stands still for want of it.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
 /// The most hints that are on their way to somebody at once.
@@ -265,6 +268,27 @@ impl Hub {
                 Some(inbound) = self.links.recv(), if accepting && has_room => self.take(inbound),
                 () = wait(next_look) => self.look(),
             }
+            self.take_more();
+            self.router.act(self.clock.now());
+        }
+    }
+
+    /// What is here already is heard with what came first, and committed with it.
+    fn take_more(&mut self) {
+        for _ in 1..TOGETHER {
+            if let Ok(inbound) = self.answers.try_recv() {
+                self.take_answer(inbound);
+            } else if !self.accepting() {
+                return;
+            } else if let Ok(inbound) = self.sockets.try_recv() {
+                self.take(inbound);
+            } else if self.has_room()
+                && let Ok(inbound) = self.links.try_recv()
+            {
+                self.take(inbound);
+            } else {
+                return;
+            }
         }
     }
 
@@ -329,7 +353,7 @@ impl Hub {
     fn route(&mut self, inbound: Inbound) {
         let now = self.clock.now();
         self.show(now, Step::In(&inbound));
-        self.router.handle(inbound, now);
+        self.router.hear(inbound, now);
     }
 
     fn show(&mut self, now: Time, step: Step<'_>) {

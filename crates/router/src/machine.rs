@@ -140,12 +140,19 @@ impl Router {
             noticed: BTreeSet::new(),
         };
         router.restore(loaded, now);
-        router.pump(now);
+        router.act(now);
         Ok(router)
     }
 
-    /// Takes one input. Then take the outputs until there is none.
+    /// Takes one input, and acts on it. Then take the outputs until there is none.
     pub fn handle(&mut self, inbound: Inbound, now: Time) {
+        self.hear(inbound, now);
+        self.act(now);
+    }
+
+    /// Takes one of several inputs that came together. What has to be committed for them goes into one batch, and
+    /// nothing follows before [`Router::act`].
+    pub fn hear(&mut self, inbound: Inbound, now: Time) {
         match inbound {
             Inbound::Message(envelope, parts, upstream) => {
                 self.seen(&envelope, now);
@@ -180,7 +187,6 @@ impl Router {
             Inbound::Receipt(ticket, outcome) => self.receipt(ticket, outcome, now),
             Inbound::Keep { key, value, ask } => self.keep(key, value, ask),
         }
-        self.pump(now);
     }
 
     /// The next thing to be done; `None` until the next input or deadline.
@@ -213,7 +219,7 @@ impl Router {
                 Timer::Resumption(stream) => self.refused(&stream, None, now),
             }
         }
-        self.pump(now);
+        self.act(now);
     }
 
     /// How far each person's Webex side has been read.
@@ -361,7 +367,7 @@ impl Router {
     }
 
     /// Does whatever can be done now. What came in may let deliveries go, and those may leave changes.
-    fn pump(&mut self, now: Time) {
+    pub fn act(&mut self, now: Time) {
         self.build(now);
         self.dispatch(now);
         self.build(now);
