@@ -73,12 +73,19 @@ pub(crate) struct Settings {
     pub(crate) config: PathBuf,
 }
 
+/// Threads for all but the store: half of the cores. The store's thread and the kernel need the others, and each thread
+/// more is woken for less work: benches/README.md has the figures.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&format!("cannot start: {e}")),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return fail(&format!("cannot start: {e}")),
+        };
     let done = match cli.command {
         Command::Run { settings, sign_out, since } => {
             runtime.block_on(app::run(&settings.config, sign_out, since))
