@@ -9,11 +9,13 @@ use connector_edges::seam::{Generator, Scale, TcpDial};
 use connector_edges::topology::{AxlJids, PublisherConfig};
 use connector_edges::webex::{Jids as _, http_client};
 use connector_edges::webex_api::client::HttpConfig;
-use lab::Lab;
+use lab::clock::Time;
+use lab::ctx::{AXL_PASSWORD, AXL_USER, Ctx};
+use lab::imp::{self, Listeners};
+use lab::net::Network;
 use lab::options::Options;
 
 use crate::process::Process;
-use crate::world::scratch;
 use crate::{Failure, Size, failed};
 
 /// A reading that takes longer has failed.
@@ -26,12 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// They are not all read.
 pub(crate) async fn run(size: Size) -> Result<(), Failure> {
     let users = size.of(195_000, 300);
-    let options =
-        Options { stand_ins: true, kind: true, state: Some(scratch().join("axl")), ..size.lab(users) };
-    let lab = Lab::start(options).await?;
-    let axl = lab.endpoints();
+    let ctx = Ctx::new(Options { kind: true, ..size.lab(users) }, Network::Tcp, Time(0));
+    let listen = || ctx.network.listen(Some(0), 0);
+    let (client, trusted, axl) = (listen().await?, vec![listen().await?], listen().await?);
+    let address = format!("127.0.0.1:{}", axl.port());
+    imp::start(&ctx, Listeners { client, trusted, axl }, None);
     let mut reader = Command::new(std::env::current_exe()?);
-    reader.args(["axl-reader", &axl.axl, &axl.axl_user, &axl.axl_password]);
+    reader.args(["axl-reader", &address, AXL_USER, AXL_PASSWORD]);
     let done = tokio::task::spawn_blocking(move || reader.output()).await??;
     let told = String::from_utf8(done.stdout)?;
     let figures: Option<Vec<u64>> = told.split_whitespace().map(|figure| figure.parse().ok()).collect();
