@@ -376,7 +376,12 @@ impl Line {
             };
             let done = match step {
                 Step::Incoming(Some(Ok(Message::Text(text)))) => self.incoming(text.as_str()).await,
-                Step::Incoming(Some(Ok(Message::Close(_)) | Err(_)) | None) => Err(End::Gone),
+                Step::Incoming(Some(Ok(Message::Close(_)))) => {
+                    // Its answer is waiting to be written; a client without one takes the socket for broken.
+                    let _ = self.stream.flush().await;
+                    Err(End::Gone)
+                }
+                Step::Incoming(Some(Err(_)) | None) => Err(End::Gone),
                 Step::Incoming(Some(Ok(_))) => Ok(()),
                 Step::Outgoing(Some(Outgoing::Frame(frame, when))) => {
                     *order += 1;
