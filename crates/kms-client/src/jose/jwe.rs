@@ -9,11 +9,14 @@ use zeroize::Zeroizing;
 
 pub use super::jwk::ContentKey;
 use super::jwk::{RsaJwk, RsaPrivateKey};
-use super::{JweError, MAX_COMPACT, Part, decode, encode, shorten, split};
+use super::{JweError, MAX_COMPACT, Part, decode, decode_exactly, decode_onto, encode, shorten, split};
 use crate::crypto::{self, IV, Random, TAG};
 
 /// The protected header of a text in a conversation, byte for byte.
 const CONTENT_HEADER: &str = r#"{"enc":"A256GCM","alg":"dir"}"#;
+
+/// The same as it stands in a JWE.
+const CONTENT_HEADER_ENCODED: &str = "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0";
 
 /// The parts of a protected header that we act on.
 #[derive(Clone, Debug, Deserialize)]
@@ -73,13 +76,18 @@ pub fn seal_to(
 /// was changed.
 pub fn open(key: &ContentKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let parts = Parts::split(jwe)?;
-    match parts.header.alg.as_str() {
-        "dir" if parts.encrypted_key.is_empty() => parts.open(key),
+    if parts.protected == CONTENT_HEADER_ENCODED && parts.encrypted_key.is_empty() {
+        // Nearly every text of a conversation: there is nothing in its header to be read.
+        return parts.open(key);
+    }
+    let header = parts.header()?;
+    match header.alg.as_str() {
+        "dir" if parts.encrypted_key.is_empty() => parts.open_as(&header, key),
         "dir" => Err(JweError::Malformed(Part::EncryptedKey)),
         "A256KW" => {
             let wrapped = decode(parts.encrypted_key).ok_or(JweError::Malformed(Part::EncryptedKey))?;
             let inner = crypto::unwrap_key(key.as_bytes(), &wrapped).map_err(|_| JweError::Authentication)?;
-            parts.open(&ContentKey::from_wiped(inner))
+            parts.open_as(&header, &ContentKey::from_wiped(inner))
         }
         other => Err(JweError::UnsupportedAlg(shorten(other))),
     }
@@ -91,8 +99,9 @@ pub fn open(key: &ContentKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError>
 /// As of [`open`].
 pub fn open_with(key: &RsaPrivateKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let parts = Parts::split(jwe)?;
-    if parts.header.alg != "RSA-OAEP" {
-        return Err(JweError::UnsupportedAlg(shorten(&parts.header.alg)));
+    let header = parts.header()?;
+    if header.alg != "RSA-OAEP" {
+        return Err(JweError::UnsupportedAlg(shorten(&header.alg)));
     }
     let encrypted = decode(parts.encrypted_key).ok_or(JweError::Malformed(Part::EncryptedKey))?;
     // A key that does not decrypt is replaced by a random one, so that the answer, and the time it takes, is that
@@ -103,7 +112,7 @@ pub fn open_with(key: &RsaPrivateKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, J
     {
         content_key = ContentKey::new(bytes);
     }
-    parts.open(&content_key)
+    parts.open_as(&header, &content_key)
 }
 
 /// The protected header of a compact JWE, not yet authenticated.
@@ -111,14 +120,14 @@ pub fn open_with(key: &RsaPrivateKey, jwe: &str) -> Result<Zeroizing<Vec<u8>>, J
 /// # Errors
 /// [`JweError::Shape`] or [`JweError::Malformed`] if there is none to be read.
 pub fn peek(jwe: &str) -> Result<Header, JweError> {
-    Ok(Parts::split(jwe)?.header)
+    Parts::split(jwe)?.header()
 }
 
 /// The IV of a compact JWE, by which a post of ours is recognized when it comes back; `None` if `jwe` is not one.
 #[must_use]
 pub fn iv(jwe: &str) -> Option<[u8; IV]> {
     let [_, _, iv, _, _] = split(jwe)?;
-    decode(iv)?.try_into().ok()
+    decode_exactly(iv)
 }
 
 /// The header in the order of its members that everybody else writes.
@@ -147,10 +156,9 @@ fn assemble(
     Ok([header, encode(encrypted_key), encode(iv), encode(&text), encode(&tag)].join("."))
 }
 
-/// A compact JWE taken apart, its header understood.
+/// A compact JWE taken apart.
 struct Parts<'a> {
     protected: &'a str,
-    header: Header,
     encrypted_key: &'a str,
     iv: &'a str,
     ciphertext: &'a str,
@@ -163,30 +171,59 @@ impl<'a> Parts<'a> {
             return Err(JweError::Shape);
         }
         let [protected, encrypted_key, iv, ciphertext, tag] = split(jwe).ok_or(JweError::Shape)?;
-        let header = decode(protected)
-            .and_then(|json| serde_json::from_slice::<Header>(&json).ok())
-            .ok_or(JweError::Malformed(Part::Header))?;
-        Ok(Self { protected, header, encrypted_key, iv, ciphertext, tag })
+        Ok(Self { protected, encrypted_key, iv, ciphertext, tag })
+    }
+
+    fn header(&self) -> Result<Header, JweError> {
+        decode(self.protected)
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .ok_or(JweError::Malformed(Part::Header))
+    }
+
+    /// Opens it if its header asks for nothing that we do not do.
+    fn open_as(&self, header: &Header, key: &ContentKey) -> Result<Zeroizing<Vec<u8>>, JweError> {
+        if header.enc != "A256GCM" {
+            return Err(JweError::UnsupportedEnc(shorten(&header.enc)));
+        }
+        if header.crit.is_some() {
+            return Err(JweError::UnsupportedParameter("crit"));
+        }
+        if header.zip.is_some() {
+            return Err(JweError::UnsupportedParameter("zip"));
+        }
+        self.open(key)
     }
 
     fn open(&self, key: &ContentKey) -> Result<Zeroizing<Vec<u8>>, JweError> {
-        if self.header.enc != "A256GCM" {
-            return Err(JweError::UnsupportedEnc(shorten(&self.header.enc)));
-        }
-        if self.header.crit.is_some() {
-            return Err(JweError::UnsupportedParameter("crit"));
-        }
-        if self.header.zip.is_some() {
-            return Err(JweError::UnsupportedParameter("zip"));
-        }
-        let iv: [u8; IV] =
-            decode(self.iv).and_then(|iv| iv.try_into().ok()).ok_or(JweError::Malformed(Part::Iv))?;
-        let tag: [u8; TAG] =
-            decode(self.tag).and_then(|tag| tag.try_into().ok()).ok_or(JweError::Malformed(Part::Tag))?;
-        let mut text = Zeroizing::new(decode(self.ciphertext).ok_or(JweError::Malformed(Part::Ciphertext))?);
+        let iv: [u8; IV] = decode_exactly(self.iv).ok_or(JweError::Malformed(Part::Iv))?;
+        let tag: [u8; TAG] = decode_exactly(self.tag).ok_or(JweError::Malformed(Part::Tag))?;
+        // Room for both, so that no text is left behind in a buffer that was outgrown.
+        let mut text = Zeroizing::new(Vec::with_capacity(self.ciphertext.len() + TAG));
+        decode_onto(self.ciphertext, &mut text).ok_or(JweError::Malformed(Part::Ciphertext))?;
         text.extend_from_slice(&tag);
         crypto::open_gcm(key.as_bytes(), iv, self.protected.as_bytes(), &mut text)
             .map_err(|_| JweError::Authentication)?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_header_is_known_as_it_is_spelt_and_in_no_other_way() {
+        assert_eq!(encode(CONTENT_HEADER.as_bytes()), CONTENT_HEADER_ENCODED);
+        let key = ContentKey::new([7; 32]);
+        let spellings =
+            [CONTENT_HEADER, r#"{"alg":"dir","enc":"A256GCM"}"#, r#"{ "enc": "A256GCM", "alg": "dir" }"#];
+        for header in spellings {
+            let jwe = seal_direct(header, &key, &[1; IV], b"a text").unwrap();
+            assert_eq!(open(&key, &jwe).unwrap().as_slice(), b"a text", "{header}");
+        }
+        let jwe = seal(&key, &[1; IV], b"a text").unwrap();
+        // A key that is sent along has no place in a text that is sealed directly.
+        let with_key = jwe.replacen("..", ".AAAA.", 1);
+        assert!(matches!(open(&key, &with_key), Err(JweError::Malformed(Part::EncryptedKey))));
     }
 }

@@ -24,6 +24,18 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
+/// Appends the bytes behind `text`, spelt as for [`decode`].
+pub(crate) fn decode_onto(text: &str, bytes: &mut Vec<u8>) -> Option<()> {
+    URL_SAFE_NO_PAD.decode_vec(text, bytes).ok()
+}
+
+/// The `N` bytes behind `text`, spelt as for [`decode`]; `None` if it stands for more or fewer.
+pub(crate) fn decode_exactly<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; 32];
+    let count = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+    bytes.get(..count)?.try_into().ok()
+}
+
 /// Cuts a compact form into exactly `N` parts.
 pub(crate) fn split<const N: usize>(compact: &str) -> Option<[&str; N]> {
     let mut parts = compact.split('.');
