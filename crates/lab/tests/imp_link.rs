@@ -352,7 +352,12 @@ async fn every_resource_is_given_what_was_stored() {
     let stamp = delay.attr("stamp").unwrap();
     assert!(stamp.len() == 20 && stamp.starts_with("2024-05-01T10:00:"), "{stamp}");
     world.does("bob", What::Online).await;
-    world.idle().await;
+    tokio::select! {
+        biased;
+        () = world.idle() => {}
+        // Meanwhile the link answers what it is asked.
+        () = async { loop { link.next().await; } } => {}
+    }
     assert_eq!(world.chat("bob"), ["in message alice stored"]);
 }
 
