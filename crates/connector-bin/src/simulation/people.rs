@@ -178,11 +178,17 @@ impl Talk {
         let author = &written.client.name;
         let mine =
             |(name, id, _): &&(String, String, String)| name == author && written.id.as_ref() == Some(id);
-        let gone = |other: &Written| {
-            other.client == Client::new(author.as_str(), App::Webex) && (other.edits > 0 || other.deleted)
-        };
+        let theirs = |other: &&Written| other.client == Client::new(author.as_str(), App::Webex);
         windows.posted_as.iter().filter(mine).any(|(_, _, activity)| {
-            self.with(|all| all.iter().any(|other| gone(other) && other.id.as_ref() == Some(activity)))
+            self.with(|all| {
+                let is = |other: &Written| other.id.as_ref() == Some(activity);
+                // Each edit is an activity of its own, which the next one leaves behind as a tombstone.
+                let is_edit = |other: &Written| {
+                    other.edits > 1 && other.is_between(author, written.to) && !all.iter().any(is)
+                };
+                let gone = |other: &Written| (other.edits > 0 || other.deleted) && is(other);
+                all.iter().filter(theirs).any(|other| gone(other) || is_edit(other))
+            })
         })
     }
 
@@ -222,7 +228,8 @@ impl Talk {
                         && all[*before].edits == 0
                         && written.edits == 0
                     {
-                        if windows.gave_up_an_order {
+                        // What was taken for another may still be stored, and is late then.
+                        if windows.gave_up_an_order || self.was_taken_for_another(&all[*before], windows) {
                             verdict.unpromised += 1;
                             continue;
                         }
