@@ -139,9 +139,13 @@ impl Lab {
         };
         let cloud_door = network.listen(ports.cloud_port, 18_080).await?;
         let control_door = network.listen(ports.control_port, 18_081).await?;
-        // The connector listens there, not the lab: the port is found free and given up again. Where the connector comes
-        // later, the usual port could be gone by then, since other labs try it too.
-        let usual = if options.stand_ins { 0 } else { 18_082 };
+        // The connector listens there, not the lab: the port is found free and given up again. So that nobody takes it
+        // meanwhile, it follows from our control port, which no other lab has, and is none that the system gives to
+        // connections.
+        let usual = match control_door.port() {
+            18_081 if !options.stand_ins => 18_082,
+            own => 10_000 + own % 20_000,
+        };
         let status = network.listen(ports.status_port, usual).await?.address();
 
         let state = Folder::open(options.state.as_deref())?;
