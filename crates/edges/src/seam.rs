@@ -193,14 +193,10 @@ mod tests {
     async fn connections_start_from_the_ports_that_are_given_and_each_leads_to_an_address_once() {
         let one = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // Two ports that nobody has just now.
-        let last = loop {
-            let probe = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-            let port = probe.local_addr().unwrap().port();
-            if std::net::TcpListener::bind(("0.0.0.0", port - 1)).is_ok() {
-                break port;
-            }
-        };
+        // Two ports that nobody has just now, and none of those that the system gives to connections meanwhile.
+        let free = |port: u16| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+        let first = 12_000 + (std::process::id() % 10_000) as u16;
+        let last = (first..).find(|port| free(port - 1) && free(*port)).unwrap();
         let dial = TcpDial::from_ports(Some(last - 1..=last));
         let port = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap().port();
         let (mut near, mut held) = (Vec::new(), Vec::new());
