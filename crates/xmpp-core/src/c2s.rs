@@ -1,15 +1,14 @@
 //! The initiating side of a client stream: from features to bound (RFC 6120 §4.3 to §7).
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use minidom::Element;
 
-use crate::negotiation::{Machine, NegotiationError, Output, condition, keep_early, unexpected};
+use crate::negotiation::{NegotiationError, Output, condition, unexpected};
+use crate::progress::{Progress, Steps, Waits};
 use crate::sasl::{Client as Sasl, Credentials, SaslError};
 use crate::session::{Role, Session, h_of};
 use crate::sm::{self, ResumeState};
@@ -85,20 +84,16 @@ pub enum StartTls {
 pub struct Negotiation {
     config: Config,
     starttls: StartTls,
-    state: State,
+    progress: Progress<State>,
     encrypted: bool,
     authenticated: bool,
     /// How the wanted resumption failed, once it did.
     resume_failed: Option<Option<u64>>,
     /// Whether the server offers stream management.
     offers_sm: bool,
-    /// Stanzas that came before the stream was up.
-    early: Vec<Element>,
-    output: VecDeque<Output>,
-    last_step: Instant,
 }
 
-enum State {
+pub(crate) enum State {
     Header,
     Features,
     Proceed,
@@ -116,7 +111,9 @@ const BIND_ID: &str = "bind";
 
 impl fmt::Debug for Negotiation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Negotiation").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+        f.debug_struct("Negotiation")
+            .field("waits_for", &self.progress.state.expected())
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,16 +122,13 @@ impl Negotiation {
     #[must_use]
     pub fn new(config: Config, starttls: StartTls, now: Instant) -> Self {
         let mut negotiation = Self {
+            progress: Progress::new(State::Header, config.timing, now),
             config,
             starttls,
-            state: State::Header,
             encrypted: false,
             authenticated: false,
             resume_failed: None,
             offers_sm: false,
-            early: Vec::new(),
-            output: VecDeque::new(),
-            last_step: now,
         };
         negotiation.open();
         negotiation
@@ -147,61 +141,14 @@ impl Negotiation {
             version: Some("1.0".to_owned()),
             ..Header::default()
         };
-        self.output.push_back(Output::Write(header.to_bytes()));
-        self.state = State::Header;
+        self.progress.write(header.to_bytes());
+        self.progress.state = State::Header;
     }
 
     fn send(&mut self, element: &Element) {
         let mut bytes = Vec::new();
         write(element, &mut bytes);
-        self.output.push_back(Output::Write(bytes));
-    }
-
-    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        match (state, frame) {
-            (State::Header, Frame::Open(header)) => {
-                if header.content_ns != ns::CLIENT {
-                    let got = format!("stream of `{}`", header.content_ns);
-                    return Err(NegotiationError::Unexpected { expected: "a client stream", got });
-                }
-                self.state = State::Features;
-                Ok(())
-            }
-            (State::Features, Frame::Element(element)) => match Features::read(&element) {
-                Some(features) => self.features(features),
-                None => Err(unexpected(&Frame::Element(element), "stream features")),
-            },
-            (State::Proceed, Frame::Element(element)) if element.is("proceed", ns::TLS) => {
-                self.state = State::Tls;
-                self.output.push_back(Output::StartTls);
-                Ok(())
-            }
-            (State::Proceed, Frame::Element(element)) if element.is("failure", ns::TLS) => {
-                Err(NegotiationError::NoTls)
-            }
-            (State::Sasl(sasl), Frame::Element(element)) if element.has_ns(ns::SASL) => {
-                self.sasl(sasl, &element)
-            }
-            (State::Resume, Frame::Element(element)) if element.has_ns(ns::SM) => self.resume(&element, now),
-            (State::Bind, Frame::Element(element)) => {
-                if element.is("iq", ns::CLIENT) && element.attr("id") == Some(BIND_ID) {
-                    return self.bound(&element, now);
-                }
-                if !element.has_ns(ns::CLIENT) {
-                    return Err(unexpected(&Frame::Element(element), "an answer to bind"));
-                }
-                self.state = State::Bind;
-                keep_early(&mut self.early, element)
-            }
-            (State::Enable(jid), Frame::Element(element)) => {
-                if element.has_ns(ns::CLIENT) {
-                    self.state = State::Enable(jid);
-                    return keep_early(&mut self.early, element);
-                }
-                self.enabled(jid, &element, now)
-            }
-            (state, frame) => Err(unexpected(&frame, state.expected())),
-        }
+        self.progress.write(bytes);
     }
 
     fn features(&mut self, features: Features) -> Result<(), NegotiationError> {
@@ -211,7 +158,7 @@ impl Negotiation {
         if !self.encrypted && self.starttls != StartTls::Off {
             if features.starttls {
                 self.send(&Element::bare("starttls", ns::TLS));
-                self.state = State::Proceed;
+                self.progress.state = State::Proceed;
                 return Ok(());
             }
             if self.starttls == StartTls::Required {
@@ -228,7 +175,7 @@ impl Negotiation {
         let text = if initial.is_empty() { "=".to_owned() } else { BASE64.encode(initial) };
         let auth = Element::bare("auth", ns::SASL).with_attr("mechanism", mechanism.name()).with_text(text);
         self.send(&auth);
-        self.state = State::Sasl(sasl);
+        self.progress.state = State::Sasl(sasl);
         Ok(())
     }
 
@@ -238,13 +185,13 @@ impl Negotiation {
                 let challenge = decode(element)?.unwrap_or_default();
                 let response = sasl.challenge(&challenge)?;
                 self.send(&Element::bare("response", ns::SASL).with_text(BASE64.encode(response)));
-                self.state = State::Sasl(sasl);
+                self.progress.state = State::Sasl(sasl);
                 Ok(())
             }
             "success" => {
                 sasl.success(decode(element)?.as_deref())?;
                 self.authenticated = true;
-                self.output.push_back(Output::Restart);
+                self.progress.want(Output::Restart);
                 self.open();
                 Ok(())
             }
@@ -262,7 +209,7 @@ impl Negotiation {
             Some(state) if features.sm => {
                 let resume = resume_element(state);
                 self.send(&resume);
-                self.state = State::Resume;
+                self.progress.state = State::Resume;
                 return Ok(());
             }
             Some(_) => self.resume_failed = Some(None),
@@ -280,7 +227,7 @@ impl Negotiation {
         match resume_answer(element, &state)? {
             ResumeAnswer::Resumed(h) => {
                 let session = self.session(state.jid.clone(), now).resumed(state, h, self.config.skip);
-                self.establish(session);
+                self.progress.establish(session);
             }
             ResumeAnswer::Failed(h) => {
                 self.resume_failed = Some(h);
@@ -297,7 +244,7 @@ impl Negotiation {
         }
         let iq = Element::bare("iq", ns::CLIENT).with_attr("type", "set").with_attr("id", BIND_ID);
         self.send(&iq.with_child(bind));
-        self.state = State::Bind;
+        self.progress.state = State::Bind;
     }
 
     fn bound(&mut self, iq: &Element, now: Instant) -> Result<(), NegotiationError> {
@@ -317,10 +264,10 @@ impl Negotiation {
         }
         if self.config.manage && self.offers_sm {
             self.send(&enable_element());
-            self.state = State::Enable(jid);
+            self.progress.state = State::Enable(jid);
         } else {
             let session = self.session(jid.into(), now);
-            self.establish(session);
+            self.progress.establish(session);
         }
         Ok(())
     }
@@ -334,7 +281,7 @@ impl Negotiation {
         } else {
             return Err(unexpected(&Frame::Element(element.clone()), "an answer to enable"));
         };
-        self.establish(session);
+        self.progress.establish(session);
         Ok(())
     }
 
@@ -345,49 +292,75 @@ impl Negotiation {
             None => session,
         }
     }
-
-    fn establish(&mut self, session: Session) {
-        let session = session.with_early(mem::take(&mut self.early));
-        self.output.push_back(Output::Established(Box::new(session)));
-    }
 }
 
-impl Machine for Negotiation {
-    fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        let before = (mem::replace(&mut self.last_step, now), self.early.len());
-        // Stays over on an error.
-        let state = mem::replace(&mut self.state, State::Over);
-        let stepped = self.step(state, frame, now);
-        if self.early.len() > before.1 {
-            // A stanza that comes early is no step: the answer is waited for no longer.
-            self.last_step = before.0;
+impl Steps for Negotiation {
+    type State = State;
+
+    fn progress(&self) -> &Progress<State> {
+        &self.progress
+    }
+
+    fn progress_mut(&mut self) -> &mut Progress<State> {
+        &mut self.progress
+    }
+
+    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
+        match (state, frame) {
+            (State::Header, Frame::Open(header)) => {
+                if header.content_ns != ns::CLIENT {
+                    let got = format!("stream of `{}`", header.content_ns);
+                    return Err(NegotiationError::Unexpected { expected: "a client stream", got });
+                }
+                self.progress.state = State::Features;
+                Ok(())
+            }
+            (State::Features, Frame::Element(element)) => match Features::read(&element) {
+                Some(features) => self.features(features),
+                None => Err(unexpected(&Frame::Element(element), "stream features")),
+            },
+            (State::Proceed, Frame::Element(element)) if element.is("proceed", ns::TLS) => {
+                self.progress.state = State::Tls;
+                self.progress.want(Output::StartTls);
+                Ok(())
+            }
+            (State::Proceed, Frame::Element(element)) if element.is("failure", ns::TLS) => {
+                Err(NegotiationError::NoTls)
+            }
+            (State::Sasl(sasl), Frame::Element(element)) if element.has_ns(ns::SASL) => {
+                self.sasl(sasl, &element)
+            }
+            (State::Resume, Frame::Element(element)) if element.has_ns(ns::SM) => self.resume(&element, now),
+            (State::Bind, Frame::Element(element)) => {
+                if element.is("iq", ns::CLIENT) && element.attr("id") == Some(BIND_ID) {
+                    return self.bound(&element, now);
+                }
+                if !element.has_ns(ns::CLIENT) {
+                    return Err(unexpected(&Frame::Element(element), "an answer to bind"));
+                }
+                self.progress.state = State::Bind;
+                self.progress.keep(element)
+            }
+            (State::Enable(jid), Frame::Element(element)) => {
+                if element.has_ns(ns::CLIENT) {
+                    self.progress.state = State::Enable(jid);
+                    return self.progress.keep(element);
+                }
+                self.enabled(jid, &element, now)
+            }
+            (state, frame) => Err(unexpected(&frame, state.expected())),
         }
-        stepped
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.last_step.checked_add(self.config.timing.step)
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
-        }
-        Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
-    }
-
-    fn encrypted(&mut self, now: Instant) {
-        self.last_step = now;
+    fn is_encrypted(&mut self) {
         self.encrypted = true;
         self.open();
     }
 }
 
-impl State {
+impl Waits for State {
+    const OVER: Self = Self::Over;
+
     fn expected(&self) -> &'static str {
         match self {
             Self::Header => "a stream header",

@@ -1,15 +1,14 @@
 //! The initiating side of a component's stream (XEP-0114).
 
-use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
-use std::mem;
 use std::time::Instant;
 
 use minidom::Element;
 use ring::digest;
 
 use crate::c2s::{ResumeAnswer, enable_element, resume_answer, resume_element, resume_id};
-use crate::negotiation::{Machine, NegotiationError, Output, keep_early, unexpected};
+use crate::negotiation::{NegotiationError, unexpected};
+use crate::progress::{Progress, Steps, Waits};
 use crate::session::{Role, Session};
 use crate::sm::ResumeState;
 use crate::stream::Header;
@@ -63,15 +62,12 @@ impl Config {
 pub struct Handshake {
     config: Config,
     jid: Jid,
-    state: State,
+    progress: Progress<State>,
     /// How the wanted resumption failed, once it did.
     resume_failed: Option<Option<u64>>,
-    early: Vec<Element>,
-    output: VecDeque<Output>,
-    last_step: Instant,
 }
 
-enum State {
+pub(crate) enum State {
     Header,
     Handshake,
     /// Asked to resume; the ping's answer would mean that there is no stream management.
@@ -88,7 +84,9 @@ enum State {
 
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handshake").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+        f.debug_struct("Handshake")
+            .field("waits_for", &self.progress.state.expected())
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,57 +102,28 @@ impl Handshake {
             to: Some(config.name.clone()),
             ..Header::default()
         };
-        Ok(Self {
-            config,
-            jid,
-            state: State::Header,
-            resume_failed: None,
-            early: Vec::new(),
-            output: VecDeque::from([Output::Write(header.to_bytes())]),
-            last_step: now,
-        })
+        let mut progress = Progress::new(State::Header, config.timing, now);
+        progress.write(header.to_bytes());
+        Ok(Self { progress, config, jid, resume_failed: None })
     }
 
     fn send(&mut self, element: &Element) {
         let mut bytes = Vec::new();
         write_within(element, ns::COMPONENT_ACCEPT, &mut bytes);
-        self.output.push_back(Output::Write(bytes));
-    }
-
-    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        match (state, frame) {
-            (State::Header, Frame::Open(header)) => {
-                let id = header.id.unwrap_or_default();
-                // Servers that do not know the name leave the id empty and send an error next. Without an
-                // id the digest would be one of the bare secret, so it is not sent.
-                if !id.is_empty() {
-                    let digest = digest(&id, &self.config.secret);
-                    self.send(&Element::bare("handshake", ns::CLIENT).with_text(digest));
-                }
-                self.state = State::Handshake;
-                Ok(())
-            }
-            (State::Handshake, Frame::Element(element)) if element.is("handshake", ns::CLIENT) => {
-                self.manage(now);
-                Ok(())
-            }
-            (State::Resume { ping }, Frame::Element(element)) => self.resume(ping, element, now),
-            (State::Enable { ping }, Frame::Element(element)) => self.enable(ping, element, now),
-            (state, frame) => Err(unexpected(&frame, state.expected())),
-        }
+        self.progress.write(bytes);
     }
 
     fn manage(&mut self, now: Instant) {
         if self.config.manage.is_none() {
             let session = self.session(now);
-            return self.establish(session);
+            return self.progress.establish(session);
         }
         let (ask, state): (_, fn(String) -> State) = match &self.config.resume {
             Some(state) => (resume_element(state), |ping| State::Resume { ping }),
             None => (enable_element(), |ping| State::Enable { ping }),
         };
         self.send(&ask);
-        self.state = state(self.ping("first ping"));
+        self.progress.state = state(self.ping("first ping"));
     }
 
     fn ping(&mut self, label: &str) -> String {
@@ -175,14 +144,14 @@ impl Handshake {
             match resume_answer(&element, &state)? {
                 ResumeAnswer::Resumed(h) => {
                     let session = self.session(now).resumed(state, h, self.config.skip).with_own_ping(ping);
-                    self.establish(session);
+                    self.progress.establish(session);
                 }
                 ResumeAnswer::Failed(h) => {
                     self.resume_failed = Some(h);
                     self.send(&enable_element());
                     // The first ping is still to be answered, so it takes another to tell.
                     let ping = self.ping("second ping");
-                    self.state = State::Enable { ping };
+                    self.progress.state = State::Enable { ping };
                 }
             }
             return Ok(());
@@ -190,25 +159,25 @@ impl Handshake {
         if is_answer(&element, &ping) {
             self.resume_failed = Some(None);
             let session = self.session(now);
-            self.establish(session);
+            self.progress.establish(session);
             return Ok(());
         }
-        self.state = State::Resume { ping };
+        self.progress.state = State::Resume { ping };
         self.keep(element)
     }
 
     fn enable(&mut self, ping: String, element: Element, now: Instant) -> Result<(), NegotiationError> {
         if element.is("enabled", ns::SM) {
             let session = self.session(now).enabled(resume_id(&element)).with_own_ping(ping);
-            self.establish(session);
+            self.progress.establish(session);
         } else if element.is("failed", ns::SM) {
             let session = self.session(now).with_own_ping(ping);
-            self.establish(session);
+            self.progress.establish(session);
         } else if is_answer(&element, &ping) {
             let session = self.session(now);
-            self.establish(session);
+            self.progress.establish(session);
         } else {
-            self.state = State::Enable { ping };
+            self.progress.state = State::Enable { ping };
             if !is_answer(&element, &self.config.entropy.token("first ping")) {
                 return self.keep(element);
             }
@@ -218,9 +187,9 @@ impl Handshake {
 
     fn keep(&mut self, element: Element) -> Result<(), NegotiationError> {
         if element.has_ns(ns::STREAM) {
-            return Err(unexpected(&Frame::Element(element), self.state.expected()));
+            return Err(unexpected(&Frame::Element(element), self.progress.state.expected()));
         }
-        keep_early(&mut self.early, element)
+        self.progress.keep(element)
     }
 
     fn session(&self, now: Instant) -> Session {
@@ -231,47 +200,46 @@ impl Handshake {
             None => session,
         }
     }
+}
 
-    fn establish(&mut self, session: Session) {
-        let session = session.with_early(mem::take(&mut self.early));
-        self.output.push_back(Output::Established(Box::new(session)));
+impl Steps for Handshake {
+    type State = State;
+
+    fn progress(&self) -> &Progress<State> {
+        &self.progress
+    }
+
+    fn progress_mut(&mut self) -> &mut Progress<State> {
+        &mut self.progress
+    }
+
+    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
+        match (state, frame) {
+            (State::Header, Frame::Open(header)) => {
+                let id = header.id.unwrap_or_default();
+                // Servers that do not know the name leave the id empty and send an error next. Without an
+                // id the digest would be one of the bare secret, so it is not sent.
+                if !id.is_empty() {
+                    let digest = digest(&id, &self.config.secret);
+                    self.send(&Element::bare("handshake", ns::CLIENT).with_text(digest));
+                }
+                self.progress.state = State::Handshake;
+                Ok(())
+            }
+            (State::Handshake, Frame::Element(element)) if element.is("handshake", ns::CLIENT) => {
+                self.manage(now);
+                Ok(())
+            }
+            (State::Resume { ping }, Frame::Element(element)) => self.resume(ping, element, now),
+            (State::Enable { ping }, Frame::Element(element)) => self.enable(ping, element, now),
+            (state, frame) => Err(unexpected(&frame, state.expected())),
+        }
     }
 }
 
-impl Machine for Handshake {
-    fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        let before = (mem::replace(&mut self.last_step, now), self.early.len());
-        // Stays over on an error.
-        let state = mem::replace(&mut self.state, State::Over);
-        let stepped = self.step(state, frame, now);
-        if self.early.len() > before.1 {
-            // A stanza that comes early is no step: the answer is waited for no longer.
-            self.last_step = before.0;
-        }
-        stepped
-    }
+impl Waits for State {
+    const OVER: Self = Self::Over;
 
-    fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.last_step.checked_add(self.config.timing.step)
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
-        }
-        Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
-    }
-
-    fn encrypted(&mut self, now: Instant) {
-        self.last_step = now;
-    }
-}
-
-impl State {
     fn expected(&self) -> &'static str {
         match self {
             Self::Header => "a stream header",

@@ -6,6 +6,7 @@ pub mod component;
 pub mod ext;
 pub mod negotiation;
 pub mod ns;
+mod progress;
 pub mod router_link;
 pub mod sasl;
 mod secret;

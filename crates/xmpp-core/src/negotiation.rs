@@ -134,18 +134,6 @@ pub enum NegotiationError {
     Rejected(&'static str),
 }
 
-/// How many stanzas are kept that come before a stream is up: on a component's stream some may.
-const EARLY: usize = 256;
-
-/// Keeps a stanza that came before the stream was up.
-pub(crate) fn keep_early(early: &mut Vec<Element>, element: Element) -> Result<(), NegotiationError> {
-    if early.len() == EARLY {
-        return Err(NegotiationError::TooEarly);
-    }
-    early.push(element);
-    Ok(())
-}
-
 /// What has no place here: a stream error, the stream's end, or something else.
 pub(crate) fn unexpected(frame: &Frame, expected: &'static str) -> NegotiationError {
     match frame {

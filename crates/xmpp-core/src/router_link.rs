@@ -3,9 +3,7 @@
 //! One of the three framings of [`session_control`](crate::session_control); observed on jabberd2 2.7, which
 //! documents it nowhere. There is no stream management on it: what is in flight when it drops is lost.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -13,7 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use minidom::Element;
 
 use crate::c2s::decode;
-use crate::negotiation::{Machine, NegotiationError, Output, condition, keep_early, unexpected};
+use crate::negotiation::{NegotiationError, Output, condition, unexpected};
+use crate::progress::{Progress, Steps, Waits};
 use crate::sasl::DigestMd5;
 use crate::session::{Role, Session};
 use crate::stream::{Features, Header};
@@ -65,14 +64,11 @@ impl Config {
 pub struct Login {
     config: Config,
     jid: Jid,
-    state: State,
+    progress: Progress<State>,
     authenticated: bool,
-    early: Vec<Element>,
-    output: VecDeque<Output>,
-    last_step: Instant,
 }
 
-enum State {
+pub(crate) enum State {
     Header,
     Features,
     Sasl(DigestMd5),
@@ -83,7 +79,7 @@ enum State {
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+        f.debug_struct("Login").field("waits_for", &self.progress.state.expected()).finish_non_exhaustive()
     }
 }
 
@@ -95,13 +91,10 @@ impl Login {
     pub fn new(config: Config, now: Instant) -> Result<Self, jid::Error> {
         let jid = Jid::new(&config.name)?;
         let mut login = Self {
+            progress: Progress::new(State::Header, config.timing, now),
             config,
             jid,
-            state: State::Header,
             authenticated: false,
-            early: Vec::new(),
-            output: VecDeque::new(),
-            last_step: now,
         };
         login.open();
         Ok(login)
@@ -114,20 +107,72 @@ impl Login {
             version: Some("1.0".to_owned()),
             ..Header::default()
         };
-        self.output.push_back(Output::Write(header.to_bytes()));
-        self.state = State::Header;
+        self.progress.write(header.to_bytes());
+        self.progress.state = State::Header;
     }
 
     fn send(&mut self, element: &Element) {
         let mut bytes = Vec::new();
         write_within(element, CONTENT, &mut bytes);
-        self.output.push_back(Output::Write(bytes));
+        self.progress.write(bytes);
+    }
+
+    fn features(&mut self, features: Features) -> Result<(), NegotiationError> {
+        let Config { username, secret, router, name, entropy, .. } = &self.config;
+        if self.authenticated {
+            let bind = Element::bare("bind", ns::ROUTE).with_attr("name", name);
+            self.send(&bind);
+            self.progress.state = State::Bind;
+            return Ok(());
+        }
+        if !features.mechanisms.iter().any(|offered| offered == MECHANISM) {
+            return Err(NegotiationError::NoMechanism { offered: features.mechanisms });
+        }
+        let uri = format!("xmpp/{router}");
+        let sasl = DigestMd5::new(username, secret.clone(), uri, entropy.token("cnonce"));
+        self.send(&Element::bare("auth", ns::SASL).with_attr("mechanism", MECHANISM));
+        self.progress.state = State::Sasl(sasl);
+        Ok(())
+    }
+
+    fn sasl(&mut self, mut sasl: DigestMd5, element: &Element) -> Result<(), NegotiationError> {
+        match element.name() {
+            "challenge" => {
+                let response = sasl.challenge(&decode(element)?.unwrap_or_default())?;
+                self.send(&Element::bare("response", ns::SASL).with_text(BASE64.encode(response)));
+                self.progress.state = State::Sasl(sasl);
+                Ok(())
+            }
+            "success" => {
+                sasl.success(decode(element)?.as_deref())?;
+                self.authenticated = true;
+                self.progress.want(Output::Restart);
+                self.open();
+                Ok(())
+            }
+            _ => Err(NegotiationError::Refused {
+                condition: condition(element, ns::SASL),
+                text: element.get_child("text", ns::SASL).map(Element::text),
+            }),
+        }
+    }
+}
+
+impl Steps for Login {
+    type State = State;
+
+    fn progress(&self) -> &Progress<State> {
+        &self.progress
+    }
+
+    fn progress_mut(&mut self) -> &mut Progress<State> {
+        &mut self.progress
     }
 
     fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
         match (state, frame) {
             (State::Header, Frame::Open(_)) => {
-                self.state = State::Features;
+                self.progress.state = State::Features;
                 Ok(())
             }
             (State::Features, Frame::Element(element)) => match Features::read(&element) {
@@ -141,95 +186,23 @@ impl Login {
                 if let Some(error) = element.attr("error") {
                     return Err(NegotiationError::Bind(error.to_owned()));
                 }
-                let early = mem::take(&mut self.early);
                 let session =
                     Session::new(self.jid.clone(), CONTENT, Role::Initiator, self.config.timing, now);
-                self.output.push_back(Output::Established(Box::new(session.with_early(early))));
+                self.progress.establish(session);
                 Ok(())
             }
             (State::Bind, Frame::Element(element)) if !element.has_ns(ns::STREAM) => {
-                self.state = State::Bind;
-                keep_early(&mut self.early, element)
+                self.progress.state = State::Bind;
+                self.progress.keep(element)
             }
             (state, frame) => Err(unexpected(&frame, state.expected())),
         }
     }
-
-    fn features(&mut self, features: Features) -> Result<(), NegotiationError> {
-        let Config { username, secret, router, name, entropy, .. } = &self.config;
-        if self.authenticated {
-            let bind = Element::bare("bind", ns::ROUTE).with_attr("name", name);
-            self.send(&bind);
-            self.state = State::Bind;
-            return Ok(());
-        }
-        if !features.mechanisms.iter().any(|offered| offered == MECHANISM) {
-            return Err(NegotiationError::NoMechanism { offered: features.mechanisms });
-        }
-        let uri = format!("xmpp/{router}");
-        let sasl = DigestMd5::new(username, secret.clone(), uri, entropy.token("cnonce"));
-        self.send(&Element::bare("auth", ns::SASL).with_attr("mechanism", MECHANISM));
-        self.state = State::Sasl(sasl);
-        Ok(())
-    }
-
-    fn sasl(&mut self, mut sasl: DigestMd5, element: &Element) -> Result<(), NegotiationError> {
-        match element.name() {
-            "challenge" => {
-                let response = sasl.challenge(&decode(element)?.unwrap_or_default())?;
-                self.send(&Element::bare("response", ns::SASL).with_text(BASE64.encode(response)));
-                self.state = State::Sasl(sasl);
-                Ok(())
-            }
-            "success" => {
-                sasl.success(decode(element)?.as_deref())?;
-                self.authenticated = true;
-                self.output.push_back(Output::Restart);
-                self.open();
-                Ok(())
-            }
-            _ => Err(NegotiationError::Refused {
-                condition: condition(element, ns::SASL),
-                text: element.get_child("text", ns::SASL).map(Element::text),
-            }),
-        }
-    }
 }
 
-impl Machine for Login {
-    fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        let before = (mem::replace(&mut self.last_step, now), self.early.len());
-        // Stays over on an error.
-        let state = mem::replace(&mut self.state, State::Over);
-        let stepped = self.step(state, frame, now);
-        if self.early.len() > before.1 {
-            // A stanza that comes early is no step: the answer is waited for no longer.
-            self.last_step = before.0;
-        }
-        stepped
-    }
+impl Waits for State {
+    const OVER: Self = Self::Over;
 
-    fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.last_step.checked_add(self.config.timing.step)
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
-        }
-        Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
-    }
-
-    fn encrypted(&mut self, now: Instant) {
-        self.last_step = now;
-    }
-}
-
-impl State {
     fn expected(&self) -> &'static str {
         match self {
             Self::Header => "a stream header",

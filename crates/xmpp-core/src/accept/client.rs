@@ -1,8 +1,6 @@
 //! Accepts a client stream (RFC 6120 §4.3 to §7, from the other side).
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +10,8 @@ use minidom::Element;
 
 use super::{Authenticator, Config};
 use crate::c2s::{StartTls, decode};
-use crate::negotiation::{Machine, NegotiationError, Output, unexpected};
+use crate::negotiation::{NegotiationError, Output, unexpected};
+use crate::progress::{Progress, Steps, Waits};
 use crate::sasl::{Context, Mechanism, Server as Sasl, Step};
 use crate::session::{Role, Session, answer_resume};
 use crate::stream::{FOOTER, Features, Header, StreamError};
@@ -27,18 +26,16 @@ pub struct ClientAcceptor {
     config: Config,
     starttls: StartTls,
     authenticator: Arc<dyn Authenticator>,
-    state: State,
+    progress: Progress<State>,
     encrypted: bool,
     certificate: Option<Vec<u8>>,
     /// The domain that the client opened the stream to.
     domain: String,
     attempts: usize,
     headers: usize,
-    output: VecDeque<Output>,
-    last_step: Instant,
 }
 
-enum State {
+pub(crate) enum State {
     /// Once it is known, whose stream it will be.
     Header(Option<BareJid>),
     Auth,
@@ -52,7 +49,9 @@ enum State {
 
 impl fmt::Debug for ClientAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientAcceptor").field("waits_for", &self.state.expected()).finish_non_exhaustive()
+        f.debug_struct("ClientAcceptor")
+            .field("waits_for", &self.progress.state.expected())
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,54 +66,22 @@ impl ClientAcceptor {
         now: Instant,
     ) -> Self {
         Self {
+            progress: Progress::new(State::Header(None), config.timing, now),
             config,
             starttls,
             authenticator,
-            state: State::Header(None),
             encrypted,
             certificate: None,
             domain: String::new(),
             attempts: 0,
             headers: 0,
-            output: VecDeque::new(),
-            last_step: now,
         }
     }
 
     fn send(&mut self, element: &Element) {
         let mut bytes = Vec::new();
         write(element, &mut bytes);
-        self.output.push_back(Output::Write(bytes));
-    }
-
-    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        match (state, frame) {
-            (State::Header(account), Frame::Open(header)) => self.header(account, header),
-            (State::Auth, Frame::Element(element)) if element.is("starttls", ns::TLS) => {
-                if self.encrypted || self.starttls == StartTls::Off {
-                    self.send(&Element::bare("failure", ns::TLS));
-                    return self.reject_silently("unsupported-feature");
-                }
-                self.send(&Element::bare("proceed", ns::TLS));
-                self.output.push_back(Output::StartTls);
-                self.state = State::Tls;
-                Ok(())
-            }
-            (State::Auth, Frame::Element(element)) if element.is("auth", ns::SASL) => self.auth(&element),
-            (State::Sasl(sasl), Frame::Element(element)) if element.is("response", ns::SASL) => {
-                self.sasl(sasl, &element)
-            }
-            (State::Sasl(_), Frame::Element(element)) if element.is("abort", ns::SASL) => {
-                self.failure("aborted")
-            }
-            (State::Bind(account), Frame::Element(element)) => self.bind(account, &element, now),
-            (State::Auth | State::Sasl(_), Frame::Element(element))
-                if StreamError::read(&element).is_none() =>
-            {
-                self.reject("not-authorized")
-            }
-            (state, frame) => Err(unexpected(&frame, state.expected())),
-        }
+        self.progress.write(bytes);
     }
 
     fn header(&mut self, account: Option<BareJid>, header: Header) -> Result<(), NegotiationError> {
@@ -129,7 +96,7 @@ impl ClientAcceptor {
             lang: Some("en".to_owned()),
             ..Header::default()
         };
-        self.output.push_back(Output::Write(answer.to_bytes()));
+        self.progress.write(answer.to_bytes());
         if header.content_ns != ns::CLIENT {
             return self.reject("invalid-namespace");
         }
@@ -145,7 +112,7 @@ impl ClientAcceptor {
             Some(account) if account.domain().as_str() == self.domain => {
                 features.bind = true;
                 features.sm = self.config.registry.is_some();
-                self.state = State::Bind(account);
+                self.progress.state = State::Bind(account);
             }
             Some(_) => return self.reject("host-unknown"),
             None => {
@@ -157,7 +124,7 @@ impl ClientAcceptor {
                     features.mechanisms =
                         mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect();
                 }
-                self.state = State::Auth;
+                self.progress.state = State::Auth;
             }
         }
         self.send(&features.to_element());
@@ -178,7 +145,7 @@ impl ClientAcceptor {
             // No initial response: an empty challenge asks for it (RFC 6120 §6.4.2).
             Ok(None) => {
                 self.send(&Element::bare("challenge", ns::SASL));
-                self.state = State::Sasl(Sasl::begin(mechanism));
+                self.progress.state = State::Sasl(Sasl::begin(mechanism));
                 Ok(())
             }
             Err(_) => self.failure("incorrect-encoding"),
@@ -197,7 +164,7 @@ impl ClientAcceptor {
         match sasl.handle(&message.unwrap_or_default(), &context) {
             Step::Challenge(challenge) => {
                 self.send(&Element::bare("challenge", ns::SASL).with_text(BASE64.encode(challenge)));
-                self.state = State::Sasl(sasl);
+                self.progress.state = State::Sasl(sasl);
                 Ok(())
             }
             Step::Success { account, data } => {
@@ -206,8 +173,8 @@ impl ClientAcceptor {
                     success.append_text(BASE64.encode(data));
                 }
                 self.send(&success);
-                self.output.push_back(Output::Restart);
-                self.state = State::Header(Some(account));
+                self.progress.want(Output::Restart);
+                self.progress.state = State::Header(Some(account));
                 Ok(())
             }
             Step::Failure(condition) => self.failure(condition),
@@ -222,7 +189,7 @@ impl ClientAcceptor {
         if self.attempts >= ATTEMPTS {
             return self.reject("policy-violation");
         }
-        self.state = State::Auth;
+        self.progress.state = State::Auth;
         Ok(())
     }
 
@@ -242,7 +209,7 @@ impl ClientAcceptor {
             let error = Element::bare("error", ns::CLIENT).with_attr("type", "modify").with_child(condition);
             let answer = Element::bare("iq", ns::CLIENT).with_attr("type", "error").with_optional("id", id);
             self.send(&answer.with_child(error));
-            self.state = State::Bind(account);
+            self.progress.state = State::Bind(account);
             return Ok(());
         };
         let bound = Element::bare("bind", ns::BIND)
@@ -250,7 +217,7 @@ impl ClientAcceptor {
         let answer = Element::bare("iq", ns::CLIENT).with_attr("type", "result").with_optional("id", id);
         self.send(&answer.with_child(bound));
         let session = self.session(jid.into(), now);
-        self.output.push_back(Output::Established(Box::new(session)));
+        self.progress.establish(session);
         Ok(())
     }
 
@@ -261,11 +228,11 @@ impl ClientAcceptor {
                 self.send(&answer);
                 let mut session = self.session(jid, now);
                 session.take_up(id, resumable);
-                self.output.push_back(Output::Established(Box::new(session)));
+                self.progress.establish(session);
             }
             Err(answer) => {
                 self.send(&answer);
-                self.state = State::Bind(account);
+                self.progress.state = State::Bind(account);
             }
         }
         Ok(())
@@ -282,46 +249,65 @@ impl ClientAcceptor {
     }
 
     fn reject_silently(&mut self, condition: &'static str) -> Result<(), NegotiationError> {
-        self.output.push_back(Output::Write(FOOTER.to_vec()));
+        self.progress.write(FOOTER.to_vec());
         Err(NegotiationError::Rejected(condition))
     }
 }
 
-impl Machine for ClientAcceptor {
-    fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
-        self.last_step = now;
-        // Stays over on an error.
-        let state = mem::replace(&mut self.state, State::Over);
-        self.step(state, frame, now)
+impl Steps for ClientAcceptor {
+    type State = State;
+
+    fn progress(&self) -> &Progress<State> {
+        &self.progress
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
+    fn progress_mut(&mut self) -> &mut Progress<State> {
+        &mut self.progress
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        self.last_step.checked_add(self.config.timing.step)
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), NegotiationError> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
+    fn step(&mut self, state: State, frame: Frame, now: Instant) -> Result<(), NegotiationError> {
+        match (state, frame) {
+            (State::Header(account), Frame::Open(header)) => self.header(account, header),
+            (State::Auth, Frame::Element(element)) if element.is("starttls", ns::TLS) => {
+                if self.encrypted || self.starttls == StartTls::Off {
+                    self.send(&Element::bare("failure", ns::TLS));
+                    return self.reject_silently("unsupported-feature");
+                }
+                self.send(&Element::bare("proceed", ns::TLS));
+                self.progress.want(Output::StartTls);
+                self.progress.state = State::Tls;
+                Ok(())
+            }
+            (State::Auth, Frame::Element(element)) if element.is("auth", ns::SASL) => self.auth(&element),
+            (State::Sasl(sasl), Frame::Element(element)) if element.is("response", ns::SASL) => {
+                self.sasl(sasl, &element)
+            }
+            (State::Sasl(_), Frame::Element(element)) if element.is("abort", ns::SASL) => {
+                self.failure("aborted")
+            }
+            (State::Bind(account), Frame::Element(element)) => self.bind(account, &element, now),
+            (State::Auth | State::Sasl(_), Frame::Element(element))
+                if StreamError::read(&element).is_none() =>
+            {
+                self.reject("not-authorized")
+            }
+            (state, frame) => Err(unexpected(&frame, state.expected())),
         }
-        Err(NegotiationError::TimedOut(mem::replace(&mut self.state, State::Over).expected()))
     }
 
-    fn certificate(&mut self, certificate: Vec<u8>) {
+    fn certificate_shown(&mut self, certificate: Vec<u8>) {
         self.certificate = Some(certificate);
     }
 
-    fn encrypted(&mut self, now: Instant) {
-        self.last_step = now;
+    fn is_encrypted(&mut self) {
         self.encrypted = true;
-        self.state = State::Header(None);
+        self.progress.state = State::Header(None);
     }
 }
 
-impl State {
+impl Waits for State {
+    const OVER: Self = Self::Over;
+
     fn expected(&self) -> &'static str {
         match self {
             Self::Header(_) => "a stream header",
