@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
 use tests::{Connector, Lab, Scratch, connector_binary, get, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -250,5 +252,51 @@ fn a_full_disk_is_said_and_loses_nothing() {
         [("bob/jabber", "alice", "while the disk was full"), ("alice/webex", "bob", "in Jabber, too")]
     {
         assert!(wait_until(SOON, || lab.heard(client, from) == [text]), "{client}: {}", log());
+    }
+}
+
+/// Where the system gives too few descriptors, `check` says so; a connector that runs all the same serves whom it can, and
+/// loses nothing of the others.
+#[test]
+fn too_few_descriptors_are_said_and_lose_nothing() {
+    let scratch = Scratch::new("bad-descriptors");
+    let lab = Lab::start(scratch.path(), &["--stand-ins", "--time-scale", "20", "--users", "60"]);
+    let log = || fs::read_to_string(lab.folder().join("connector.log")).unwrap();
+    let limited = lab.folder().join("limited");
+    fs::write(&limited, format!("#!/bin/sh\nulimit -n 48\nexec {} \"$@\"\n", connector_binary().display()))
+        .unwrap();
+    fs::set_permissions(&limited, fs::Permissions::from_mode(0o755)).unwrap();
+
+    let out = Command::new(&limited)
+        .args(["check", "--config", lab.endpoint("connector_config")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    let expected = "FAILED  descriptors: 64 enabled people take up to 564 descriptors, and this process may have 48: raise its \
+                    hard limit";
+    assert!(!out.status.success() && said.contains(expected), "`{expected}` is not in:\n{said}");
+
+    let mut connector = Connector::start_as(&limited, &lab, &[]);
+    assert!(wait_until(SOON, || log().contains("Too many open files")), "{}", log());
+    let people = ["alice", "bob", "u00001", "u00030", "u00060"];
+    for client in people.iter().flat_map(|name| ["jabber", "webex"].map(|app| format!("{name}/{app}"))) {
+        lab.control("/act", &json!({"client": client, "what": "online"}));
+    }
+    for (n, from) in people.iter().enumerate() {
+        for text in ["one", "two"] {
+            lab.say(&format!("{from}/webex"), people[(n + 1) % people.len()], text);
+            lab.say(&format!("{from}/jabber"), people[(n + 2) % people.len()], text);
+        }
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!connector.has_ended(), "it serves whom it can");
+    connector.kill();
+    let connector = Connector::start(&lab);
+    connector.wait_up(&lab);
+    for (n, from) in people.iter().enumerate() {
+        let heard = lab.heard(&format!("{}/jabber", people[(n + 1) % people.len()]), from);
+        assert_eq!(heard, ["one", "two"], "from {from}'s Webex App");
+        let heard = lab.heard(&format!("{}/webex", people[(n + 2) % people.len()]), from);
+        assert_eq!(heard, ["one", "two"], "from {from}'s Jabber");
     }
 }

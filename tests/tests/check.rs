@@ -152,6 +152,7 @@ fn check_tries_every_connection_and_names_what_is_wrong() {
         "ok      store",
         "ok      cloud",
         "ok      people: 7 people, 4 of them enabled",
+        "ok      descriptors: 4 enabled people take up to 504 of ",
         "ok      clock of this host: ",
     ] {
         assert!(said.contains(line), "`{line}` is not in:\n{said}");

@@ -174,6 +174,13 @@ fn nothing_listens_but_the_status_page_which_counts_whoever_is_inactive() {
     let status = lab.connector_status();
     let port: u16 = status.rsplit(':').next().and_then(|port| port.parse().ok()).expect("it has a port");
     assert_eq!(listens(connector.pid()), [format!("0100007F:{port:04X}")], "on loopback, and nowhere else");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", connector.pid())).expect("it runs");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap_or_default();
+    assert_eq!(
+        core.split_whitespace().take(2).collect::<Vec<_>>(),
+        ["0", "0"],
+        "its memory is laid on no disk"
+    );
 
     let inactive = || {
         let page = get(&format!("{status}/status")).expect("it answers");
@@ -185,6 +192,30 @@ fn nothing_listens_but_the_status_page_which_counts_whoever_is_inactive() {
     lab.control("/user", &json!({"name": "bob", "last_active": long_ago.as_millis() as u64}));
     // Read with the next poll, half a minute later at most.
     assert!(tests::wait_until(4 * SOON, || inactive() == Some(1)), "{:?}", inactive());
+}
+
+#[test]
+fn the_metrics_count_what_happened() {
+    let scratch = Scratch::new("metrics");
+    let lab = stand_ins(&scratch);
+    let _connector = running(&lab);
+    lab.say("carol/jabber", "bob", "carried");
+    lab.say("carol/jabber", "frank", "not carried");
+    assert!(lab.wait_idle(SOON));
+    let page = get(&format!("{}/metrics", lab.connector_status())).expect("it answers");
+    for line in [
+        "# TYPE connector_sessions gauge",
+        "connector_enabled 4",
+        "connector_sessions 4",
+        "connector_waiting 0",
+        "connector_oldest_seconds 0.0",
+        "# TYPE connector_delivered counter",
+        "connector_delivered_total 1",
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "`{line}` is not in:\n{page}");
+    }
+    // An exposition that was cut off does not end so.
+    assert!(page.ends_with("# EOF\n"), "{page}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The status interface: JSON for operators and for the lab, on loopback by default.
+//! The status interface: JSON for operators and for the lab, metrics for who watches, on loopback by default.
 //!
-//! `GET /status`, `GET /users`, `GET /idle`, `GET /judge?sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex`.
+//! `GET /status`, `GET /metrics`, `GET /users`, `GET /idle`, `GET /judge?sender=JID&from=jabber|webex&recipient=JID&to=jabber|webex`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,6 +20,8 @@ use router::ids::JabberId;
 use serde_json::{Value, json};
 use store::Figures;
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::metrics::{self, Reading};
 
 /// Listens, so that a taken port is known before anything else starts.
 ///
@@ -98,15 +100,22 @@ async fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full
                 status["store"] = store_json(figures);
                 json_answer(StatusCode::OK, &status)
             }
-            None => {
-                json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"}))
+            None => stopping(),
+        },
+        "/metrics" => match hub.status().await {
+            Some(status) => {
+                let (refused_sessions, refused_tokens) = (refusals.list().len(), enrolling.refused().len());
+                let reading =
+                    Reading { status, figures: Arc::clone(figures), refused_sessions, refused_tokens };
+                said(StatusCode::OK, metrics::CONTENT_TYPE, reading.text())
             }
+            None => stopping(),
         },
         "/users" => json_answer(StatusCode::OK, &json!(enrolling.enrolled())),
         "/idle" => json_answer(StatusCode::OK, &Value::Bool(hub.idle().await)),
         "/judge" => judge(request.uri().query().unwrap_or_default(), hub).await,
         _ => {
-            let known = "there are /status, /users, /idle and /judge";
+            let known = "there are /status, /metrics, /users, /idle and /judge";
             json_answer(StatusCode::NOT_FOUND, &json!({"error": known}))
         }
     }
@@ -153,11 +162,18 @@ fn verdict_json(verdict: &Verdict) -> Value {
     json!({"arrives": verdict.arrives, "carried": verdict.carrier.is_some(), "rule": verdict.rule})
 }
 
+fn stopping() -> Response<Full<Bytes>> {
+    json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "the connector is stopping"}))
+}
+
 fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    let body = Full::new(Bytes::from(value.to_string()));
-    let mut response = Response::new(body);
+    said(status, "application/json", value.to_string())
+}
+
+fn said(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }
 

@@ -9,7 +9,7 @@ use store::{FORMAT_VERSION, Look, OpenError};
 
 use crate::config::{self, Config, LinkKind};
 use crate::wiring::{self, Ground, Parts};
-use crate::{admin, app};
+use crate::{admin, app, process};
 
 /// Checks, and prints a line for each thing that was tried.
 ///
@@ -35,6 +35,7 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     let people = probe::people(&parts.cloud, &parts.people(&config)?).await;
     let jids = people.as_ref().map(|(_, jids)| jids.clone()).unwrap_or_default();
     tell("people", people.map(|(found, _)| found));
+    tell("descriptors", process::enough_descriptors(&config, jids.len() as u64));
     tell("clock of this host", probe::clock(&parts.cloud));
     let clusters = parts.jabber_config(&config)?.clusters;
     let Ground { dial, clock, generator, .. } = &parts.ground;

@@ -5,7 +5,9 @@ mod app;
 mod check;
 mod config;
 mod lab_command;
+mod metrics;
 mod plan;
+mod process;
 mod restore;
 #[cfg(test)]
 mod simulation;
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
             Ok(runtime) => runtime,
             Err(e) => return fail(&format!("cannot start: {e}")),
         };
+    process::prepare();
     let done = match cli.command {
         Command::Run { settings, sign_out, since } => {
             runtime.block_on(app::run(&settings.config, sign_out, since))
