@@ -18,7 +18,8 @@ use crate::{admin, telemetry, users};
 /// What is wrong, and what to do.
 pub(crate) async fn run(path: &Path, sign_out: bool, since: Option<Time>) -> Result<(), String> {
     let config = config::load(path).map_err(|mistakes| report(path, &mistakes))?;
-    telemetry::start(&config.log)?;
+    let bursts = telemetry::start(&config.log.level, config.log.lines_per_minute)?;
+    tokio::spawn(bursts.tell());
     for imp in config.imp.iter().filter(|imp| imp.tls == LinkTls::Off) {
         tracing::warn!(publisher = %imp.publisher, "the links to this cluster are plain TCP: keep its port unreachable for others");
     }

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 /// # Errors
 /// What is wrong, and what to do; or that the tour was not seen as expected.
 pub(crate) async fn run(args: Args) -> Result<(), String> {
-    telemetry::start(&args.log)?;
+    telemetry::start(&args.log, 0)?;
     let stand_ins = args.options.stand_ins;
     let mut lab = Lab::start(args.options).await.map_err(|e| causes(&e))?;
     if stand_ins {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod bursts;
 mod check;
 mod config;
 mod lab_command;

@@ -11,7 +11,7 @@ use router::ids::Time;
 
 use super::reader::{At, Mistake, Reader};
 use super::{
-    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, LinkTokens, Node,
+    Axl, Config, Deployment, Directory, Imp, Limits, LinkKind, LinkProtocol, LinkTls, LinkTokens, Log, Node,
     Organization, Presence, Proxy, Secret, Store, TokenSource, Webex, files,
 };
 use crate::plan::deployment::{Host, Size};
@@ -66,13 +66,16 @@ impl<'a> File<'a> {
         Some(config)
     }
 
-    fn log(&mut self) -> Option<String> {
+    fn log(&mut self) -> Option<Log> {
         let at = At { table: "log", index: 0 };
-        let level = self.reader.text(at, "level")?;
-        if let Err(e) = telemetry::filter(&level) {
+        let level = self.reader.text(at, "level");
+        if let Some(level) = &level
+            && let Err(e) = telemetry::filter(level)
+        {
             self.reader.wrong(at, "level", format!("`{level}` is no level or filter: {e}"));
         }
-        Some(level)
+        let lines_per_minute = self.reader.number(at, "lines_per_minute", 0..1_000_001);
+        Some(Log { level: level?, lines_per_minute: lines_per_minute? })
     }
 
     fn organization(&mut self) -> Option<Organization> {

@@ -33,8 +33,15 @@ pub(crate) struct Config {
     pub(crate) presence: Presence,
     pub(crate) limits: Limits,
     pub(crate) status: SocketAddr,
-    pub(crate) log: String,
+    pub(crate) log: Log,
     pub(crate) time_scale: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    /// Of each kind; 0: all.
+    pub(crate) lines_per_minute: u32,
 }
 
 #[derive(Debug)]

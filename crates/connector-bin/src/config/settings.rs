@@ -168,6 +168,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
     Setting { table: "log", key: "level", fallback: Default("\"info\""),
         doc: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\", or a filter such as \"info,edges=debug\". No level ever shows a text or a secret." },
+    Setting { table: "log", key: "lines_per_minute", fallback: Default("60"),
+        doc: "Lines of one kind that are shown in a minute; of further ones only the number is. 0: all are. What the levels debug and trace show is not counted." },
 
     Setting { table: "testing", key: "time_scale", fallback: Default("1"),
         doc: "How many times faster than life the waits run; above 1 only where every address is on loopback." },

@@ -49,7 +49,7 @@ fn seeds(usual: Range<u64>) -> Range<u64> {
 fn log() {
     if let Ok(filter) = std::env::var("SIMULATION_LOG") {
         // Another test of this process may have begun already.
-        let _ = crate::telemetry::start(&filter);
+        let _ = crate::telemetry::start(&filter, 0);
     }
 }
 
