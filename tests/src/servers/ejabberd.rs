@@ -88,7 +88,7 @@ modules:
   mod_offline: {{access_max_user_messages: max_user_offline_messages}}
   mod_ping: {{}}
   mod_roster: {{}}
-  mod_stream_mgmt: {{resume_timeout: 60, resend_on_timeout: if_offline, max_ack_queue: 5000}}
+  mod_stream_mgmt: {{resume_timeout: 300, resend_on_timeout: if_offline, max_ack_queue: 5000}}
 "#
     )
 }

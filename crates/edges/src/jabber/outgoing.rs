@@ -149,7 +149,10 @@ impl Outgoing {
 
     fn write_other(&mut self, purpose: Purpose, element: &Element, wire: &mut impl Wire, wrote: &mut Wrote) {
         let position = wire.send(element);
-        self.written.insert(position, Written::Other(purpose.clone()));
+        // Whoever asks us without end makes us remember nothing, also where answers are never acknowledged.
+        if purpose != Purpose::Other {
+            self.written.insert(position, Written::Other(purpose.clone()));
+        }
         wrote.others.push((purpose, position));
     }
 
@@ -218,6 +221,16 @@ mod tests {
     use xmpp_core::ns;
 
     use super::*;
+
+    #[test]
+    fn what_is_not_missed_is_not_remembered() {
+        let (mut outgoing, mut sheet) = (Outgoing::default(), Sheet::default());
+        for _ in 0..1_000 {
+            outgoing.push(Purpose::Other, Element::bare("iq", ns::CLIENT));
+            assert!(outgoing.write(&mut sheet).any());
+        }
+        assert_eq!((sheet.sent(), outgoing.written.len()), (1_000, 0));
+    }
 
     #[derive(Default)]
     struct Sheet(Vec<String>);

@@ -1,9 +1,9 @@
-//! A recipient who is not in Jabber (OFF-01).
+//! A recipient who is not in Jabber (OFF-01, FT-08).
 
-use lab::people::What;
+use lab::people::{Act, What};
 use lab::seen::Kind;
 
-use super::play;
+use super::{Scene, play};
 
 #[test]
 fn what_an_enabled_person_writes_waits_for_who_is_not_in_jabber() {
@@ -22,5 +22,28 @@ fn what_an_enabled_person_writes_waits_for_who_is_not_in_jabber() {
         // And once only in Webex, where it was all the time.
         let times = scene.texts("dave/webex").iter().filter(|text| text.starts_with("stored")).count();
         assert_eq!(times, 1);
+    });
+}
+
+/// FT-08: the session of Webex was there and took it, so nothing is stored; and a file does not cross.
+#[test]
+fn a_file_is_not_had_by_who_was_not_in_jabber_when_it_was_sent() {
+    play(async |scene| {
+        let file = |name: &str| Act { to: Some("bob".into()), name: name.into(), ..Act::new(What::File) };
+        scene.does("bob/jabber", What::Offline, "").await;
+        scene.rest().await;
+        scene.act("alice/jabber", file("missed.pdf")).await;
+        scene.rest().await;
+        let notice = |name: &str| format!("A file was sent in Jabber and can be opened there: {name}");
+        let told = |scene: &Scene, name: &str| scene.texts("bob/webex").contains(&notice(name));
+        assert!(told(scene, "missed.pdf"), "{:?}", scene.texts("bob/webex"));
+        scene.does("bob/jabber", What::Online, "").await;
+        scene.rest().await;
+        scene.act("alice/jabber", file("seen.pdf")).await;
+        scene.rest().await;
+        assert!(told(scene, "seen.pdf"));
+        let had: Vec<String> =
+            scene.shown("bob/jabber", Kind::File).into_iter().map(|line| line.text).collect();
+        assert_eq!(had, ["seen.pdf"]);
     });
 }

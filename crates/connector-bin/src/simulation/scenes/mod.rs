@@ -4,6 +4,7 @@ mod away;
 mod before;
 mod compliance;
 mod federation;
+mod flood;
 mod full;
 mod group_chats;
 mod keys;
