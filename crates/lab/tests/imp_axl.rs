@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axl_client::changes::{Changes, Mark};
 use axl_client::users::{Directory, Home, Pages, Reading, Scheme, bulk_query};
-use axl_client::{AxlError, Client, Request, Row, Select, Session};
+use axl_client::{AxlError, Client, Page, Request, Row, Select, Session};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -130,10 +130,59 @@ async fn the_rest_of_what_a_reader_asks() {
         assert_eq!(rows.len(), 1);
         assert!(rows[0].uuid().is_some());
     }
-    let unknown =
-        ask(&world, &client(), &mut session, &Request::get_user("alice").unwrap()).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "fault: Operation getUser is not implemented.");
+    let unknown = Request::list_assigned_presence_users(None);
+    let unknown = ask(&world, &client(), &mut session, &unknown).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "fault: Operation listAssignedPresenceUsers is not implemented.");
     assert_eq!(format!("{session:?}"), r#"{"JSESSIONID"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_is_asked_for_by_name_and_many_by_a_pattern() {
+    let world = World::stand_in(Options { users: 20, ..Options::default() }).await;
+    world.fault(r#"{"name":"axl-intercluster","on":true}"#);
+    let ask = async |request: &Request| ask(&world, &client(), &mut Session::new(), request).await;
+    let get = Request::get_user("ALICE").unwrap();
+    let alice = ask(&get).await.unwrap().remove(0);
+    assert_eq!(alice.text("userid"), Some("alice"));
+    assert_eq!(alice.text("mailid"), Some("a.liddell@corp.example"));
+    let there = ["homeCluster", "imAndPresenceEnable", "enableUserToHostConferenceNow"];
+    assert_eq!(there.map(|field| alice.flag(field)), [Some(true), Some(true), Some(false)]);
+    let person = world.ctx.people.by_name("alice").unwrap();
+    assert_eq!(alice.uuid(), Some(person.person_id.as_str()));
+    let error = ask(&Request::get_user("nobody").unwrap()).await.unwrap_err();
+    assert_eq!(error.to_string(), "fault 5007: Item not valid: The specified nobody was not found");
+
+    let names = async |pattern: &str, page: Option<Page>| {
+        let rows = ask(&Request::list_user(pattern, page).unwrap()).await?;
+        Ok::<_, AxlError>(rows.iter().map(|row| row.text("userid").unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(names("%", None).await.unwrap().len(), 29);
+    assert_eq!(names("A%", None).await.unwrap(), ["alice"]);
+    assert_eq!(names("u0000_", None).await.unwrap(), <[&str; 0]>::default(), "only % stands for others");
+    let yuri = ask(&Request::list_user("yuri", None).unwrap()).await.unwrap().remove(0);
+    assert_eq!(yuri.flag("homeCluster"), Some(false), "of another cluster");
+
+    // The faults are those of every question.
+    world.fault(r#"{"name":"axl-too-large","on":true,"value":7}"#);
+    let error = names("u%", None).await.unwrap_err();
+    assert_eq!(error, AxlError::TooLarge { matched: 20, suggested: 7 });
+    let (mut pages, mut all) = (Pages::new(500), Vec::new());
+    while let Some(page) = pages.next() {
+        match names("u%", Some(page)).await {
+            Ok(more) => {
+                pages.took(more.len());
+                all.extend(more);
+            }
+            Err(AxlError::TooLarge { suggested, .. }) => assert!(pages.too_large(suggested)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let expected: Vec<String> = (1..=20).map(|n| format!("u{n:05}")).collect();
+    assert_eq!(all, expected, "each once, in order");
+    world.fault(r#"{"name":"axl-unavailable","on":true,"count":1}"#);
+    assert!(matches!(ask(&get).await, Err(AxlError::Unavailable { .. })));
+    world.fault(r#"{"name":"axl-garbage","on":true,"count":1}"#);
+    assert_eq!(ask(&get).await.unwrap_err().to_string(), "unreadable answer");
 }
 
 #[tokio::test(start_paused = true)]

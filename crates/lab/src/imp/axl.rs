@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use xmpp_core::Element;
 
+use super::end_users;
 use super::nodes::Nodes;
 use super::sql::{Record, Select, SqlError, Table};
 use crate::ctx::{AXL_PASSWORD, AXL_USER, Ctx};
@@ -91,6 +92,8 @@ fn answer(ctx: &Ctx, changes: &Changes, call: &Call) -> Answer {
     };
     let answered = match request.operation.as_str() {
         "executeSQLQuery" => execute(ctx, &request),
+        "getUser" => end_users::get(ctx, &request),
+        "listUser" => end_users::list(ctx, &request),
         "listChange" if !faults.is_on("axl-no-changes") => Ok(changes.since(ctx, &request)),
         "listProcessNode" => {
             let usage = |node| if node == 0 { "Publisher" } else { "Subscriber" };
@@ -180,10 +183,11 @@ impl Changes {
     }
 }
 
-struct Request {
-    operation: String,
+/// One question.
+pub(super) struct Request {
+    pub(super) operation: String,
     namespace: String,
-    element: Element,
+    pub(super) element: Element,
 }
 
 impl Request {
@@ -201,15 +205,20 @@ impl Request {
             element: element.clone(),
         })
     }
+
+    /// What an argument says. It is not namespaced in the schema; in whatever namespace it comes, its name is what
+    /// counts.
+    pub(super) fn argument(&self, name: &str) -> Option<String> {
+        self.element.children().find(|child| child.name() == name).map(Element::text)
+    }
 }
 
-type Refusal = (Option<i32>, String);
+/// A fault: its code, and what it says.
+pub(super) type Refusal = (Option<i32>, String);
 
 fn execute(ctx: &Ctx, request: &Request) -> Result<String, Refusal> {
     let refuse = |error: SqlError| (Some(error.code), error.message);
-    // The one child is not namespaced in the schema; in whatever namespace it comes, its name is what counts.
-    let sql =
-        request.element.children().find(|child| child.name() == "sql").map(Element::text).unwrap_or_default();
+    let sql = request.argument("sql").unwrap_or_default();
     let select = Select::parse(&sql).map_err(refuse)?;
     let selected = match select.table.as_str() {
         "enterprisenode" => select.run(&nodes(ctx)),
@@ -217,20 +226,7 @@ fn execute(ctx: &Ctx, request: &Request) -> Result<String, Refusal> {
         _ => select.run(&accounts(ctx)),
     };
     let selected = selected.map_err(refuse)?;
-    let most = match ctx.faults.is_on("axl-too-large") {
-        true => ctx.faults.hit_value("axl-too-large", None, 5).and_then(|rows| usize::try_from(rows).ok()),
-        false => None,
-    };
-    let most = most.unwrap_or(ROWS);
-    if select.first.unwrap_or(usize::MAX).min(selected.matched) > most {
-        let matched = selected.matched;
-        return Err((
-            None,
-            format!(
-                "Query request too large. Total rows matched: {matched} rows. Suggested row fetch: less than {most} rows"
-            ),
-        ));
-    }
+    too_large(ctx, selected.matched, select.first.unwrap_or(usize::MAX))?;
     let mut inside = String::new();
     for row in selected.rows {
         inside.push_str("<row>");
@@ -245,10 +241,28 @@ fn execute(ctx: &Ctx, request: &Request) -> Result<String, Refusal> {
     Ok(inside)
 }
 
+/// Refuses an answer of more rows than fit in one: so many match, and so many are wanted at most.
+pub(super) fn too_large(ctx: &Ctx, matched: usize, first: usize) -> Result<(), Refusal> {
+    let most = match ctx.faults.is_on("axl-too-large") {
+        true => ctx.faults.hit_value("axl-too-large", None, 5).and_then(|rows| usize::try_from(rows).ok()),
+        false => None,
+    };
+    let most = most.unwrap_or(ROWS);
+    if first.min(matched) <= most {
+        return Ok(());
+    }
+    Err((
+        None,
+        format!(
+            "Query request too large. Total rows matched: {matched} rows. Suggested row fetch: less than {most} rows"
+        ),
+    ))
+}
+
 /// Who has an account, as a row: a user, and the number of the node that homes the user; none is another cluster's.
-struct Account {
-    person: Person,
-    node: Option<usize>,
+pub(super) struct Account {
+    pub(super) person: Person,
+    pub(super) node: Option<usize>,
 }
 
 impl Record for Account {
@@ -268,7 +282,7 @@ impl Record for Account {
 }
 
 /// Everybody who has an account, as they are now.
-fn accounts(ctx: &Ctx) -> Table<Account> {
+pub(super) fn accounts(ctx: &Ctx) -> Table<Account> {
     let mut rows: Vec<Account> = Vec::new();
     for person in ctx.people.all().into_iter().filter(|person| !person.jid.is_empty()) {
         let node = Some(ctx.nodes.home(&person.jid));
@@ -319,9 +333,13 @@ fn groups(ctx: &Ctx) -> Table<Row> {
 }
 
 fn thing(name: &str, fields: &[(&str, &str)]) -> String {
-    let fields: String =
-        fields.iter().map(|(field, text)| format!("<{field}>{}</{field}>", escape(text))).collect();
+    let fields: String = fields.iter().map(|(field, text)| element(field, text)).collect();
     format!("<{name} uuid=\"{{11111111-2222-3333-4444-555555555555}}\">{fields}</{name}>")
+}
+
+/// A field, or one without a value where there is no text.
+pub(super) fn element(name: &str, text: &str) -> String {
+    if text.is_empty() { format!("<{name}/>") } else { format!("<{name}>{}</{name}>", escape(text)) }
 }
 
 fn envelope(body: &str) -> String {

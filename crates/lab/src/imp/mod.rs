@@ -15,6 +15,7 @@ mod accounts;
 pub mod axl;
 mod control;
 mod doors;
+mod end_users;
 pub mod epas;
 mod faults;
 pub(crate) mod federation;

@@ -271,7 +271,7 @@ impl Condition {
 }
 
 /// `%` stands for anything.
-fn is_like(value: &str, pattern: &str) -> bool {
+pub(crate) fn is_like(value: &str, pattern: &str) -> bool {
     match pattern.split_once('%') {
         None => value == pattern,
         Some((before, after)) => value.strip_prefix(before).is_some_and(|rest| {
