@@ -32,7 +32,7 @@ pub(crate) async fn run(size: Size) -> Result<(), Failure> {
     let listen = || ctx.network.listen(Some(0), 0);
     let (client, trusted, axl) = (listen().await?, vec![listen().await?], listen().await?);
     let address = format!("127.0.0.1:{}", axl.port());
-    imp::start(&ctx, Listeners { client, trusted, axl }, None);
+    imp::start(&ctx, Listeners { client, clients: Vec::new(), trusted, axl }, None);
     let mut reader = Command::new(std::env::current_exe()?);
     reader.args(["axl-reader", &address, AXL_USER, AXL_PASSWORD]);
     let done = tokio::task::spawn_blocking(move || reader.output()).await??;

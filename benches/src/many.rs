@@ -72,18 +72,25 @@ async fn attached(world: &mut World, users: u32, began: Instant) -> Result<Durat
     Ok(began.elapsed())
 }
 
-/// Prints what sessions cost on the trusted link and on client streams, everybody with 100 contacts.
+/// Prints what sessions cost on the trusted link and on client streams, everybody with 100 contacts. With `BENCH_LINK`
+/// it is that link alone, and with `BENCH_USERS` so many users at most.
 ///
 /// # Errors
 /// They do not come up.
 pub(crate) async fn sessions(size: Size) -> Result<(), Failure> {
     build_connector()?;
+    let only = std::env::var("BENCH_LINK").ok();
+    let most = std::env::var("BENCH_USERS").ok().map_or(Ok(u32::MAX), |most| most.parse())?;
     for (link, users, rate) in [(Link::A, size.of(15_000, 20), 250), (Link::B, size.of(5_000, 10), 100)] {
+        if only.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(&format!("{link:?}"))) {
+            continue;
+        }
+        let users = users.min(most);
         let settings = format!(
             "[limits]\nsessions_per_second = {rate}\nmessages_per_minute = 100000\nhandshakes = {HANDSHAKES}\n"
         );
         let options = Options { contacts: 100, link, ..size.lab(users) };
-        // Without sessions first: nobody has ever used Webex.
+        // Without sessions first: nobody has ever used Webex. Whoever has no session has no client stream either.
         let asleep = |people: &People| {
             for user in 1..=users {
                 let _ = people.update(&name(user), |person| person.last_active = None);
@@ -100,7 +107,8 @@ pub(crate) async fn sessions(size: Size) -> Result<(), Failure> {
         let with = settled(&mut world, size).await?;
         println!(
             "sessions on link {link:?}: {users} with their sockets up in {:.0} s (the limit of {rate} a second implies {:.0} s), \
-             {:.1} s of the connector's time; {:.1} KiB more for each with its session, resident {with} KiB, peak {peak} KiB",
+             {:.1} s of the connector's time; {:.1} KiB more for each with its session, resident {without} KiB without and \
+             {with} KiB with, peak {peak} KiB",
             took.as_secs_f64(),
             f64::from(users) / f64::from(rate),
             cpu.as_secs_f64(),

@@ -16,6 +16,8 @@ pub struct Endpoints {
     pub xmpp_trusted: String,
     /// `name=host:port` of the trusted link of each node.
     pub nodes: Vec<String>,
+    /// `name=host:port` of the door for client streams of each node; empty where there is one node.
+    pub client_nodes: Vec<String>,
     /// `host:port` of the AXL service.
     pub axl: String,
     /// Origin of every cloud service.

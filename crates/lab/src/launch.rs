@@ -23,7 +23,7 @@ use crate::{
     endpoints::{Bot, Endpoints, User},
     imp,
     kms::SetupError,
-    net::Network,
+    net::{Listener, Network},
     options::Options,
     people::{
         ORG_ID, PuppetError, jabber,
@@ -129,10 +129,17 @@ impl Lab {
         let (options, network) = (&ctx.options, &ctx.network);
         let ports = &options.ports;
         let mut trusted = vec![network.listen(ports.xmpp_trusted_port, 7400).await?];
-        for _ in 1..options.imp_nodes {
-            trusted.push(network.listen(None, 7400).await?);
+        let mut clients = Vec::new();
+        if options.imp_nodes > 1 {
+            for _ in 1..options.imp_nodes {
+                trusted.push(network.listen(None, 7400).await?);
+            }
+            for _ in 0..options.imp_nodes {
+                clients.push(network.listen(None, 5222).await?);
+            }
         }
         let listeners = imp::Listeners {
+            clients,
             client: network.listen(ports.xmpp_client_port, 5222).await?,
             trusted,
             axl: network.listen(ports.axl_port, 8443).await?,
@@ -162,10 +169,12 @@ impl Lab {
         let client_tls = client_config(authority.as_ref().map(|authority| authority.pem.as_str()))?;
 
         let [xmpp_client, xmpp_trusted, axl] =
-            [&listeners.client, &listeners.trusted[0], &listeners.axl].map(crate::net::Listener::address);
-        let trusted = listeners.trusted.iter().enumerate();
-        let nodes =
-            trusted.map(|(n, door)| format!("{}={}", imp::nodes::Nodes::name(n), door.address())).collect();
+            [&listeners.client, &listeners.trusted[0], &listeners.axl].map(Listener::address);
+        let named = |doors: &[Listener]| {
+            let doors = doors.iter().enumerate();
+            doors.map(|(n, door)| format!("{}={}", imp::nodes::Nodes::name(n), door.address())).collect()
+        };
+        let (nodes, client_nodes) = (named(&listeners.trusted), named(&listeners.clients));
         let acceptor = server_tls.clone().map(TlsAcceptor::from);
         let cloud = Cloud::start(ctx, cloud_door, acceptor)?;
         let control_address = format!("http://{}", control_door.address());
@@ -201,6 +210,7 @@ impl Lab {
             xmpp_client,
             xmpp_trusted,
             nodes,
+            client_nodes,
             axl,
             cloud: cloud.origin().to_owned(),
             control: control_address,

@@ -71,8 +71,9 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     };
     secret("imp.secret", imp_secret)?;
     let nodes: Vec<String> = match options.link {
-        Link::A if options.imp_nodes > 1 => endpoints.nodes.iter().map(|node| quoted(node)).collect(),
-        _ => vec![quoted(node)],
+        _ if options.imp_nodes < 2 => vec![quoted(node)],
+        Link::A => endpoints.nodes.iter().map(|node| quoted(node)).collect(),
+        Link::B | Link::C => endpoints.client_nodes.iter().map(|node| quoted(node)).collect(),
     };
     let source = match options.token_source {
         TokenSource::Organization => "organization",

@@ -54,15 +54,16 @@ const UNSENT: usize = 1 << 18;
 /// How soon it is looked whether the peer has read some of it.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a link is asked to do.
+/// What a link is asked to do. What is large is boxed: a channel has room for 32 of these from the start, and each client
+/// stream has one.
 #[derive(Debug)]
 pub(super) enum Command {
     /// The state wanted for a person's session, under this JID.
-    Want(PersonId, FullJid, Wanted),
+    Want(Box<(PersonId, FullJid, Wanted)>),
     /// Send this as that person, whose session has this JID.
-    Deliver(PersonId, FullJid, Prepared),
+    Deliver(Box<(PersonId, FullJid, Prepared)>),
     /// Send this as that person, if that is possible now; it has its place among the hints until then.
-    Try(PersonId, Element, OwnedSemaphorePermit),
+    Try(Box<(PersonId, Element, OwnedSemaphorePermit)>),
     /// Have nothing to do with that person's session any more, and say so when the hub knows.
     Leave(PersonId),
     /// The attempt is on disk.
@@ -161,7 +162,8 @@ pub(super) struct Link {
     /// The way back to `commands`, for whoever answers.
     pub(super) mailbox: mpsc::UnboundedSender<Command>,
     pub(super) carriage: Carriage,
-    pub(super) sessions: BTreeMap<PersonId, Session>,
+    /// Boxed: a map has room for eleven from the first on, and a client stream has one.
+    pub(super) sessions: BTreeMap<PersonId, Box<Session>>,
     /// Whose session a session id of ours is.
     pub(super) by_ids: BTreeMap<u64, PersonId>,
     /// Whose session a start asks for.
@@ -211,11 +213,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A link that goes on where the store has left off, and the way to it.
+    /// A link that goes on where the store has left off, and the way to it. A client stream tries the node `first` first.
     pub(super) fn new(
         shared: Arc<Shared>,
         board: Arc<Board>,
         key: LinkKey,
+        first: Option<usize>,
         kept: &Kept,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (cluster, node, whose) = match &key {
@@ -257,7 +260,7 @@ impl Link {
             deaf: false,
             unread_since: None,
             last_traffic: now,
-            node: node.unwrap_or(0),
+            node: node.or(first).unwrap_or(0),
             pinned: node.is_some(),
             paired,
             leaving: VecDeque::new(),
@@ -331,9 +334,18 @@ impl Link {
 
     fn command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Want(person, jid, wanted) => self.want(person, jid, wanted, now),
-            Command::Deliver(person, jid, prepared) => self.deliver(&person, jid, prepared, now),
-            Command::Try(person, element, _place) => self.send_as(&person, element),
+            Command::Want(wanted) => {
+                let (person, jid, wanted) = *wanted;
+                self.want(person, jid, wanted, now);
+            }
+            Command::Deliver(delivery) => {
+                let (person, jid, prepared) = *delivery;
+                self.deliver(&person, jid, prepared, now);
+            }
+            Command::Try(hint) => {
+                let (person, element, _place) = *hint;
+                self.send_as(&person, element);
+            }
             Command::Leave(person) => self.leave(person, now),
             Command::Write(ticket) => self.outgoing.answer(ticket, true),
             Command::Skip(ticket) => {
@@ -377,7 +389,8 @@ impl Link {
             session.wanted = Some(Wanted::Closed);
             self.drive(&person, now);
         }
-        if !matches!(self.phase, Phase::Up(_)) && !self.sessions.values().any(Session::wants_open) {
+        if !matches!(self.phase, Phase::Up(_)) && !self.sessions.values().any(|session| session.wants_open())
+        {
             self.over(None, now);
         }
         let before = self.taken + self.intake.len() as u64 + u64::from(self.taking.is_some());
@@ -597,7 +610,7 @@ impl Link {
         let asks = self.open
             && self.barrier.is_none()
             && self.stream.as_ref().is_some_and(|stream| !stream.acknowledges)
-            && self.sessions.values().any(Session::sends);
+            && self.sessions.values().any(|session| session.sends());
         asks.then(|| self.last_traffic + self.of(QUIET))
     }
 
@@ -636,7 +649,8 @@ impl Link {
     async fn finish(mut self) {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Deliver(person, _, prepared) = command {
+            if let Command::Deliver(delivery) = command {
+                let (person, _, prepared) = *delivery;
                 self.give_back(prepared.ticket, person);
             }
         }
@@ -673,5 +687,22 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future<F>(_: fn(Link) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each client stream has a link with a task and a channel of its own, and some five thousand of them are to be cheap.
+    #[test]
+    fn a_link_is_small() {
+        assert!(size_of::<Command>() <= 32, "{} bytes for each of 32 places", size_of::<Command>());
+        assert!(size_of::<Session>() <= 512, "{} bytes for a session", size_of::<Session>());
+        assert!(future(Link::run) <= 4096, "{} bytes for the task", future(Link::run));
     }
 }

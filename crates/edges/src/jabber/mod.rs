@@ -259,7 +259,12 @@ impl Edge {
             return link.clone();
         }
         let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
-        let (link, mailbox) = Link::new(shared, board, key.clone(), &self.kept);
+        // The stream of a user is looked for first where the user is homed.
+        let first = match key {
+            LinkKey::Person(_, person) => self.home_node(person).map(|(_, node)| node),
+            LinkKey::Cluster(_) | LinkKey::Node(_) => None,
+        };
+        let (link, mailbox) = Link::new(shared, board, key.clone(), first, &self.kept);
         self.tasks.spawn(link.run());
         self.links.insert(key.clone(), mailbox.clone());
         mailbox
@@ -348,6 +353,9 @@ impl Edge {
                 self.people.insert(person, Held { wanted, place: before, moving: true, found: false });
                 return;
             }
+            // Who is to have no session, and whose stream there never was, needs no link.
+            (_, Some((key @ LinkKey::Person(..), _)))
+                if wanted == Wanted::Closed && !self.links.contains_key(key) => {}
             (_, Some((key, jid))) => self.tell(key, &person, jid, wanted.clone()),
             (_, None) if wanted != Wanted::Closed => {
                 let reason = "no JID of a domain that is served, or homed on a node that is not configured";
@@ -445,7 +453,8 @@ impl Edge {
 
     fn tell(&mut self, key: &LinkKey, person: &PersonId, jid: &FullJid, wanted: Wanted) {
         // A link that has ended has stopped with the edge.
-        let _ = self.link(key).send(Command::Want(person.clone(), jid.clone(), wanted));
+        let wanted = Command::Want(Box::new((person.clone(), jid.clone(), wanted)));
+        let _ = self.link(key).send(wanted);
     }
 
     /// The directory has changed: sessions whose JID is another now move.
@@ -492,7 +501,7 @@ impl Edge {
                     crash::point(crash::OPENED);
                     let derived = delivery.entry.derived;
                     let prepared = Prepared { ticket, derived, element, until, to_own_client };
-                    let command = Command::Deliver(carrier.clone(), jid, prepared);
+                    let command = Command::Deliver(Box::new((carrier.clone(), jid, prepared)));
                     if link.send(command).is_err() {
                         // The link has ended with the edge.
                         let cause = Cause::Session(carrier);
@@ -514,7 +523,8 @@ impl Edge {
         self.preparing.spawn(async move {
             let to = delivery::recipient(&conversation, &from, &directory, &opener);
             if let Ok(Ok(to)) = tokio::time::timeout(limit, to).await {
-                let _ = link.send(Command::Try(from, words::typing(&to, &id, active), place));
+                let typing = words::typing(&to, &id, active);
+                let _ = link.send(Command::Try(Box::new((from, typing, place))));
             }
         });
     }

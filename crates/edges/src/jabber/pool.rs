@@ -32,7 +32,8 @@ pub(super) const ANOTHER: &str = "another session was bound than asked for";
 impl Link {
     /// The state wanted of a session, and the JID that it is to have.
     pub(super) fn want(&mut self, person: PersonId, jid: FullJid, wanted: Wanted, now: Instant) {
-        let session = self.sessions.entry(person.clone()).or_insert_with(|| Session::new(jid.clone(), now));
+        let new = || Box::new(Session::new(jid.clone(), now));
+        let session = self.sessions.entry(person.clone()).or_insert_with(new);
         session.next_jid = (session.jid != jid).then_some(jid);
         if wanted == Wanted::Closed {
             session.barred = false;
@@ -62,7 +63,8 @@ impl Link {
 
     /// A delivery is ready for its session; the session may not be ready for it.
     pub(super) fn deliver(&mut self, person: &PersonId, jid: FullJid, prepared: Prepared, now: Instant) {
-        let session = self.sessions.entry(person.clone()).or_insert_with(|| Session::new(jid, now));
+        let new = || Box::new(Session::new(jid, now));
+        let session = self.sessions.entry(person.clone()).or_insert_with(new);
         session.waiting.push_back(prepared);
         self.drive(person, now);
     }
@@ -166,7 +168,7 @@ impl Link {
             Turn::Unasked | Turn::After(_) => {
                 session.turn = Turn::Asked;
                 let rank = Rank::of(session.wanted.as_ref(), session.tries);
-                self.shared.turns.enter(person, rank, &self.mailbox);
+                self.shared.turns.enter(person, rank, &self.mailbox, None);
                 return;
             }
             Turn::Asked => return,

@@ -52,8 +52,8 @@ impl State {
         let (Some(resource), true, true) = (resource, served, self.is_account(&bare)) else {
             return self.push_control(wire, sc::refused(&request));
         };
-        let node = self.wires.get(&wire).map_or(0, |wire| wire.node);
-        if self.strikes("imp-refuses-sessions", &bare) || self.ctx.nodes.serving(&bare) != node {
+        let node = self.wires.get(&wire).and_then(|wire| wire.node);
+        if self.strikes("imp-refuses-sessions", &bare) || node != Some(self.ctx.nodes.serving(&bare)) {
             return self.push_control(wire, sc::refused(&request));
         }
         let sm = format!("{:016x}", u64::from_be_bytes(self.ctx.rng.bytes()));

@@ -25,17 +25,18 @@ const UNWRITTEN: usize = 64 << 20;
 /// Which door a connection came through.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Door {
-    Client,
+    /// Client streams; at the door of one node its users alone, else everybody's, as if their node was found for them.
+    Client(Option<usize>),
     /// The trusted link of this node.
     Link(usize),
 }
 
 impl Door {
     /// The node behind it.
-    fn node(self) -> usize {
+    fn node(self) -> Option<usize> {
         match self {
-            Self::Client => 0,
-            Self::Link(node) => node,
+            Self::Client(node) => node,
+            Self::Link(node) => Some(node),
         }
     }
 }
@@ -58,7 +59,7 @@ pub(crate) async fn serve(server: Arc<Server>, door: Door, mut listener: Listene
 }
 
 async fn connection(server: Arc<Server>, door: Door, io: BoxIo, tls: AcceptTls) {
-    if matches!(door, Door::Link(node) if !server.ctx.nodes.is_up(node)) {
+    if door.node().is_some_and(|node| !server.ctx.nodes.is_up(node)) {
         return;
     }
     let mut acceptor = accept::Config::new(
@@ -66,7 +67,7 @@ async fn connection(server: Arc<Server>, door: Door, io: BoxIo, tls: AcceptTls) 
         Entropy::from_bytes(server.ctx.rng.bytes()),
     );
     let names = match door {
-        Door::Client => &faults::CLIENT,
+        Door::Client(_) => &faults::CLIENT,
         Door::Link(_) => &faults::LINK,
     };
     if !server.ctx.faults.is_on(names.no_management) {
@@ -74,9 +75,9 @@ async fn connection(server: Arc<Server>, door: Door, io: BoxIo, tls: AcceptTls) 
     }
     let mut config = AcceptConfig::new(acceptor);
     config.tls = tls;
-    let accounts = Arc::new(Accounts(Arc::clone(&server.ctx)));
+    let accounts = Arc::new(Accounts { ctx: Arc::clone(&server.ctx), node: door.node() });
     let accepted = match door {
-        Door::Client => Connection::accept_client(io, config, accounts).await,
+        Door::Client(_) => Connection::accept_client(io, config, accounts).await,
         Door::Link(_) => Connection::accept_component(io, config, accounts).await,
     };
     let connection = match accepted {
@@ -107,8 +108,8 @@ fn register(
     let mut state = server.state();
     let jid = connection.jid();
     let owner = match (door, jid.resource()) {
-        (Door::Client, Some(resource)) => Owner::Client(jid.to_bare().to_string(), resource.to_string()),
-        (Door::Client, None) => return None,
+        (Door::Client(_), Some(resource)) => Owner::Client(jid.to_bare().to_string(), resource.to_string()),
+        (Door::Client(_), None) => return None,
         (Door::Link(_), _) => Owner::Link(jid.to_string()),
     };
     let (wire, epoch) = state.open(owner.clone(), door.node(), Arc::clone(wake));
@@ -119,7 +120,7 @@ fn register(
 }
 
 /// Lets `xmpp-core` ask the state about stream management.
-struct Registry(Arc<Server>, usize);
+struct Registry(Arc<Server>, Option<usize>);
 
 impl ResumeRegistry for Registry {
     fn enable(&self, jid: &Jid) -> Option<String> {
@@ -151,7 +152,7 @@ struct Driver {
     server: Arc<Server>,
     names: &'static faults::Door,
     connection: Connection,
-    node: usize,
+    node: Option<usize>,
     wire: WireId,
     epoch: u64,
     wake: Arc<Notify>,

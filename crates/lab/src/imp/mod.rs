@@ -5,8 +5,8 @@
 //! kinds of stream with resumption, in-enterprise subscriptions that nobody has to ask for, group chats, two domains, and a contact of
 //! a third one that is somebody else's.
 //!
-//! Two nodes can be one redundancy group: each has a trusted link of its own, which serves the users whom it homes or has
-//! taken over. Client streams find the node of their user by themselves.
+//! Two nodes can be one redundancy group: each has a trusted link and a door for client streams of its own, which serve the
+//! users whom it homes or has taken over. At the usual door client streams find the node of their user by themselves.
 //!
 //! What it does not: rosters that can be changed, archives, and anything of the product whose wire
 //! form is not public. A state set by hand is published by a node of the lab's own ([`MANUAL_NODE`]).
@@ -44,8 +44,10 @@ pub use self::queries::MANUAL_NODE;
 /// The doors of the IM and Presence stand-in.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Client streams.
+    /// Client streams, whose node is found for them.
     pub client: Listener,
+    /// Client streams of each node; empty where there is one.
+    pub clients: Vec<Listener>,
     /// The trusted link of each node.
     pub trusted: Vec<Listener>,
     /// The AXL service, and the login service.
@@ -61,7 +63,11 @@ pub fn start(ctx: &Arc<Ctx>, listeners: Listeners, tls: Option<Arc<rustls::Serve
     let quiet = Arc::downgrade(&server);
     ctx.idle.probe(move || quiet.upgrade().is_none_or(|server| server.state().is_quiet()));
     let client_tls = tls.clone().map_or(AcceptTls::Off, AcceptTls::Allowed);
-    ctx.spawn(doors::serve(Arc::clone(&server), doors::Door::Client, listeners.client, client_tls));
+    let found = std::iter::once((None, listeners.client));
+    for (node, client) in found.chain((0..).map(Some).zip(listeners.clients)) {
+        let door = doors::Door::Client(node);
+        ctx.spawn(doors::serve(Arc::clone(&server), door, client, client_tls.clone()));
+    }
     for (node, trusted) in listeners.trusted.into_iter().enumerate() {
         ctx.spawn(doors::serve(Arc::clone(&server), doors::Door::Link(node), trusted, AcceptTls::Off));
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::Server;
-use super::state::{Owner, State, WireId};
+use super::state::{Owner, State, Wire, WireId};
 
 /// How the nodes stand. Two of them are one redundancy group.
 #[derive(Debug)]
@@ -118,21 +118,28 @@ pub(crate) async fn follow(server: std::sync::Arc<Server>) {
 
 impl State {
     fn nodes_changed(&mut self) {
-        let down: Vec<WireId> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| matches!(wire.owner, Owner::Link(_)) && !self.ctx.nodes.is_up(wire.node))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_down = |wire: &Wire| wire.node.is_some_and(|node| !self.ctx.nodes.is_up(node));
+        let down: Vec<WireId> =
+            self.wires.iter().filter(|(_, wire)| is_down(wire)).map(|(id, _)| *id).collect();
         for wire in down {
             self.kill_wire(wire);
         }
-        // Sessions on trusted links that are on another node than the one that serves their user now.
+        // Streams of clients that are on another node than the one that serves their user now.
+        let is_elsewhere = |wire: &Wire| match &wire.owner {
+            Owner::Client(bare, _) => wire.node.is_some_and(|node| node != self.ctx.nodes.serving(bare)),
+            Owner::Link(_) => false,
+        };
+        let elsewhere: Vec<WireId> =
+            self.wires.iter().filter(|(_, wire)| is_elsewhere(wire)).map(|(id, _)| *id).collect();
+        for wire in elsewhere {
+            self.end_wire(wire, "see-other-host");
+        }
+        // And sessions on trusted links that are on another node than the one that serves their user now.
         let moved: Vec<(String, String)> = self
             .routes
             .iter()
             .filter(|((wire, _), (bare, _))| {
-                self.wires.get(wire).is_some_and(|wire| wire.node != self.ctx.nodes.serving(bare))
+                self.wires.get(wire).is_some_and(|wire| wire.node != Some(self.ctx.nodes.serving(bare)))
             })
             .map(|(_, session)| session.clone())
             .collect();

@@ -57,8 +57,8 @@ impl Owner {
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) owner: Owner,
-    /// The node that it is a stream of; 0 for client streams.
-    pub(crate) node: usize,
+    /// The node that it is a stream of; `None`: its door found one.
+    pub(crate) node: Option<usize>,
     pub(crate) queue: Queue,
     /// Wakes the task of the connection; `None` while there is no connection.
     connection: Option<Arc<Notify>>,
@@ -167,7 +167,7 @@ impl State {
     }
 
     /// A stream with a connection that `wake` wakes.
-    pub(crate) fn open(&mut self, owner: Owner, node: usize, wake: Arc<Notify>) -> (WireId, u64) {
+    pub(crate) fn open(&mut self, owner: Owner, node: Option<usize>, wake: Arc<Notify>) -> (WireId, u64) {
         let id = self.number();
         let wire = Wire {
             owner,
@@ -216,7 +216,7 @@ impl State {
     }
 
     /// The id under which the newest unmanaged stream of an address can be resumed from now on.
-    pub(crate) fn grant_resumption(&mut self, address: &Jid, node: usize) -> Option<String> {
+    pub(crate) fn grant_resumption(&mut self, address: &Jid, node: Option<usize>) -> Option<String> {
         let id = format!("{}-{}", self.ctx.rng.uuid(), self.number());
         let address = address.to_string();
         let wire = self.wires.values_mut().rev().find(|wire| {
@@ -235,7 +235,7 @@ impl State {
         id: &str,
         h: u32,
         jid: &Jid,
-        node: usize,
+        node: Option<usize>,
     ) -> Result<Resumable, ResumeRefused> {
         let unknown = ResumeRefused { h: None };
         let (wire_id, wire) = self
@@ -273,7 +273,12 @@ impl State {
     }
 
     /// The connection that resumed the stream of this address reports for work.
-    pub(crate) fn attach(&mut self, address: &Jid, node: usize, wake: Arc<Notify>) -> Option<(WireId, u64)> {
+    pub(crate) fn attach(
+        &mut self,
+        address: &Jid,
+        node: Option<usize>,
+        wake: Arc<Notify>,
+    ) -> Option<(WireId, u64)> {
         let address = address.to_string();
         let is_it = |wire: &Wire| wire.claimed && wire.node == node && wire.owner.address() == address;
         let (id, wire) = self.wires.iter_mut().find(|(_, wire)| is_it(wire))?;

@@ -53,8 +53,8 @@ impl World {
         for _ in 0..ctx.options.imp_nodes {
             trusted.push(listen(7400).await.unwrap());
         }
-        let listeners =
-            Listeners { client: listen(5222).await.unwrap(), trusted, axl: listen(8443).await.unwrap() };
+        let client = listen(5222).await.unwrap();
+        let listeners = Listeners { client, clients: Vec::new(), trusted, axl: listen(8443).await.unwrap() };
         let world = Self {
             client: listeners.client.port(),
             trusted: listeners.trusted[0].port(),

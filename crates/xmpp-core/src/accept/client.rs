@@ -14,7 +14,7 @@ use crate::negotiation::{NegotiationError, Output, unexpected};
 use crate::progress::{Progress, Steps, Waits};
 use crate::sasl::{Context, Mechanism, Server as Sasl, Step};
 use crate::session::{Role, Session, answer_resume};
-use crate::stream::{FOOTER, Features, Header, StreamError};
+use crate::stream::{FOOTER, Features, Header, SEE_OTHER_HOST, StreamError};
 use crate::xml::{Compose as _, Frame, write};
 use crate::{BareJid, Jid, ns};
 
@@ -110,6 +110,10 @@ impl ClientAcceptor {
         let mut features = Features::default();
         match account {
             Some(account) if account.domain().as_str() == self.domain => {
+                if let Some(host) = self.authenticator.elsewhere(&account) {
+                    self.send(&StreamError::see_other_host(&host));
+                    return self.reject_silently(SEE_OTHER_HOST);
+                }
                 features.bind = true;
                 features.sm = self.config.registry.is_some();
                 self.progress.state = State::Bind(account);

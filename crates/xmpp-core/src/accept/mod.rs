@@ -75,6 +75,13 @@ pub trait Authenticator: Send + Sync {
         asked.unwrap_or(generated)
     }
 
+    /// Where the streams of an account are, if not here: the client is told so (`see-other-host`, RFC 6120 §4.9.3.19)
+    /// once it has proved who it is.
+    fn elsewhere(&self, account: &BareJid) -> Option<String> {
+        let _ = account;
+        None
+    }
+
     /// The secret of a component; `None` if there is no such component.
     fn component(&self, name: &str) -> Option<Secret> {
         let _ = name;

@@ -7,6 +7,9 @@ use minidom::Element;
 use crate::ns;
 use crate::xml::Compose as _;
 
+/// The condition of an account whose streams are at another host (RFC 6120 §4.9.3.19).
+pub(crate) const SEE_OTHER_HOST: &str = "see-other-host";
+
 /// Why a peer ended a stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StreamError {
@@ -29,6 +32,12 @@ impl StreamError {
             condition: condition.map_or("undefined-condition", Element::name).to_owned(),
             text: element.get_child("text", ns::STREAM_ERRORS).map(Element::text),
         })
+    }
+
+    /// Makes the error that tells at which host the streams of an account are.
+    pub(crate) fn see_other_host(host: &str) -> Element {
+        let condition = Element::bare(SEE_OTHER_HOST, ns::STREAM_ERRORS).with_text(host);
+        Element::bare("error", ns::STREAM).with_child(condition)
     }
 
     /// Makes `<stream:error/>` with one condition and perhaps an application's own.

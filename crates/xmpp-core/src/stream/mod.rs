@@ -4,6 +4,7 @@ mod error;
 mod features;
 mod header;
 
+pub(crate) use error::SEE_OTHER_HOST;
 pub use error::StreamError;
 pub use features::Features;
 pub use header::Header;

@@ -14,7 +14,11 @@ struct Accounts;
 
 impl Authenticator for Accounts {
     fn password(&self, account: &BareJid) -> Option<Secret> {
-        (account.as_str() == "alice@lab.example").then(|| "secret".into())
+        ["alice@lab.example", "moved@lab.example"].contains(&account.as_str()).then(|| "secret".into())
+    }
+
+    fn elsewhere(&self, account: &BareJid) -> Option<String> {
+        (account.as_str() == "moved@lab.example").then(|| "imp2.lab.example".into())
     }
 
     fn component(&self, name: &str) -> Option<Secret> {
@@ -86,6 +90,14 @@ fn accepted_clients() {
             vec![open, &wrong, &right, open, bind],
             "established alice@lab.example/r",
             "</iq>",
+        ),
+        (
+            "RFC 6120 §4.9.3.19",
+            StartTls::Off,
+            vec![open, &auth("AG1vdmVkAHNlY3JldA=="), open],
+            "refused the peer: see-other-host",
+            "<see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>imp2.lab.example</see-other-host></stream:error>\
+             </stream:stream>",
         ),
         (
             "RFC 6120 §6.4.5",

@@ -120,7 +120,7 @@ impl Link {
             session.said = said.said();
             session.step = Step::Settled;
         }
-        self.sessions.insert(person, session);
+        self.sessions.insert(person, Box::new(session));
     }
 
     /// When the next connection is due, while there is none: not before all that the last one brought is committed.
@@ -150,7 +150,7 @@ impl Link {
                 if self.turn != Turn::Given {
                     self.turn = Turn::Asked;
                     let rank = Rank::of(session.wanted.as_ref(), self.tries.max(session.tries));
-                    return self.shared.turns.enter(person, rank, &self.mailbox);
+                    return self.shared.turns.enter(person, rank, &self.mailbox, Some(self.cluster));
                 }
                 self.turn = Turn::Unasked;
                 Whose::User(session.jid.to_bare())
@@ -181,6 +181,12 @@ impl Link {
             true => tracing::warn!(link = %self.kept_name(), error = causes(error), "no stream"),
             false => tracing::debug!(link = %self.kept_name(), error = causes(error), "no stream"),
         }
+        if !self.is_trusted() {
+            match fate {
+                Fate::Retry => self.shared.turns.fails(self.cluster),
+                Fate::Rarely | Fate::Never => self.shared.turns.answers(self.cluster),
+            }
+        }
         self.tries = if fate == Fate::Retry { self.tries.saturating_add(1) } else { u32::MAX };
         let wait = if fate == Fate::Retry { self.tries.min(SOON) } else { self.tries };
         self.phase = Phase::Down(now + backoff(wait, &self.shared));
@@ -200,6 +206,9 @@ impl Link {
     /// A connection is up: the stream goes on, or this is another one.
     pub(super) fn connected(&mut self, connection: Box<Connection>, node: usize, now: Instant) {
         (self.node, self.tries, self.last_traffic) = (node, 0, now);
+        if !self.is_trusted() {
+            self.shared.turns.answers(self.cluster);
+        }
         if std::mem::take(&mut self.unreachable) {
             self.tell(News::Reachable);
         }

@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) mute: bool,
     /// Makes no copies of what other clients send and receive.
     pub(super) copyless: bool,
-    /// Starts no sessions.
+    /// Starts no sessions, and sends client streams to another host.
     pub(super) strict: bool,
     /// Starts a session of this user, whoever is asked for; or binds it.
     pub(super) binds: Option<Jid>,
@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) outbox: VecDeque<Element>,
     /// Open sessions by JID.
     pub(super) sessions: BTreeMap<String, RequestIds>,
+    /// Client streams that are up.
+    pub(super) streams: usize,
     pub(super) started: u64,
     pub(super) handled: u64,
     pub(super) sent: Vec<Element>,
@@ -67,6 +69,8 @@ pub(super) struct State {
     pub(super) scripted: usize,
     /// How often a connection was made.
     pub(super) dialed: u32,
+    /// How often one was tried.
+    pub(super) tried: u32,
 }
 
 /// What a peer sends that does not listen.
@@ -166,6 +170,7 @@ impl Far {
             false => Connection::accept_component(io, config, accounts).await,
         };
         let Ok(mut connection) = accepted else { return };
+        let _up = Up::of(&self);
         let mut resumed = false;
         // What a new stream asks of stream management comes later, and as an event.
         if unmanaged || connection.outcome() != Outcome::Fresh {
@@ -325,6 +330,22 @@ impl Far {
     }
 }
 
+/// One of the client streams that are up.
+struct Up(Far);
+
+impl Up {
+    fn of(far: &Far) -> Self {
+        far.state().streams += 1;
+        Self(far.clone())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.state().streams -= 1;
+    }
+}
+
 /// What a server says that has bound a session.
 fn preamble(as_whom: &Jid) -> Vec<u8> {
     let header =
@@ -349,6 +370,7 @@ impl Dial for Far {
         _: u16,
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxIo>> + Send + 'a>> {
         Box::pin(async move {
+            self.state().tried += 1;
             if host == "down" || self.state().gone {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
@@ -375,6 +397,10 @@ impl Authenticator for Far {
 
     fn authorize(&self, _: &BareJid, _: &BareJid) -> bool {
         true
+    }
+
+    fn elsewhere(&self, _: &BareJid) -> Option<String> {
+        self.state().strict.then(|| "elsewhere.lab.example".into())
     }
 
     fn component(&self, name: &str) -> Option<Secret> {

@@ -129,9 +129,26 @@ async fn client_streams_that_are_lost_together_come_back_under_the_limit() {
     world.starts(Duration::from_secs(60)).await;
     world.far.dies(false);
     let before = world.far.state().dialed;
+    while world.far.state().dialed == before {
+        world.starts(Duration::from_millis(10)).await;
+    }
     world.starts(Duration::from_secs(1)).await;
     let dialed = world.far.state().dialed - before;
     assert!((50..=105).contains(&dialed), "{dialed} of {} in a second", names.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_away_is_tried_by_one_client_stream_at_a_time() {
+    let mut world = World::new(service(), State { unmanaged: true, ..State::default() });
+    many(&world, "");
+    world.starts(Duration::from_secs(60)).await;
+    world.far.dies(true);
+    world.starts(Duration::from_secs(10)).await;
+    let before = world.far.state().tried;
+    world.starts(Duration::from_secs(600)).await;
+    // Each tries the three nodes of the cluster; one of them is away all the time.
+    let tried = (world.far.state().tried - before) / 3;
+    assert!((200..=400).contains(&tried), "{tried} tries in ten minutes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,6 +248,41 @@ async fn a_pair_fails_over_and_falls_back_as_fast_as_the_limit_lets_it_whoever_s
         assert_eq!(world.refused(), []);
         while also_seen.try_recv().is_ok() {}
     }
+}
+
+/// Each stream looks for its node by itself; the publisher is not asked.
+#[tokio::test(start_paused = true)]
+async fn client_streams_fail_over_and_fall_back_as_fast_as_the_limit_lets_them() {
+    let mut world = World::new(service(), State::default());
+    let (far, mut also_seen) = Far::new(State { clients: true, strict: true, ..State::default() });
+    let pair = Pair([world.far.clone(), far]);
+    let streams = |pair: &Pair| [0, 1].map(|node| pair.0[node].state().streams);
+    world.names = vec!["one".into(), "two".into()];
+    world.dial = Some(Arc::new(pair.clone()));
+    world.start();
+    let all = many(&world, "0/two").len();
+    world.starts(Duration::from_secs(60)).await;
+    assert_eq!(streams(&pair), [all, 0], "wherever they are said to be homed");
+
+    pair.0[0].dies(true);
+    world.starts(Duration::from_secs(600)).await;
+    assert_eq!(streams(&pair), [0, 0], "its partner has not taken over yet");
+    pair.takes_over(true);
+    world.starts(BACK).await;
+    assert_eq!(streams(&pair), [0, all]);
+
+    // The node is back, and takes its users back a while later.
+    pair.0[0].dies(false);
+    world.starts(Duration::from_secs(120)).await;
+    assert_eq!(streams(&pair), [0, all], "whoever has a session keeps it");
+    pair.takes_over(false);
+    pair.0[1].dies(true);
+    world.starts(Duration::from_secs(1)).await;
+    pair.0[1].dies(false);
+    world.starts(BACK).await;
+    assert_eq!(streams(&pair), [all, 0]);
+    assert_eq!(world.refused(), []);
+    while also_seen.try_recv().is_ok() {}
 }
 
 #[tokio::test(start_paused = true)]
