@@ -219,6 +219,26 @@ fn the_metrics_count_what_happened() {
 }
 
 #[test]
+fn whoever_keeps_the_status_page_open_takes_few_descriptors_and_not_for_long() {
+    let scratch = Scratch::new("seats");
+    let lab = stand_ins(&scratch);
+    let connector = running(&lab);
+    let status = lab.connector_status();
+    let descriptors = || {
+        fs::read_dir(format!("/proc/{}/fd", connector.pid())).expect("it runs").filter_map(Result::ok).count()
+    };
+    let before = descriptors();
+    let address = status.trim_start_matches("http://");
+    let silent: Vec<_> =
+        (0..50).map(|_| std::net::TcpStream::connect(address).expect("the kernel takes it")).collect();
+    assert!(tests::wait_until(SOON, || descriptors() >= before + 32), "{} of {before}", descriptors());
+    // It is asked after all of them.
+    assert!(tests::wait_until(4 * SOON, || get(&format!("{status}/status")).is_ok()));
+    assert!(descriptors() < before + 40, "{} descriptors", descriptors());
+    drop(silent);
+}
+
+#[test]
 fn who_is_disabled_is_served_no_more() {
     let scratch = Scratch::new("disabled");
     let lab = stand_ins(&scratch);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_edges::hub::HubHandle;
 use connector_edges::jabber::Refusals;
@@ -14,12 +15,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use router::entitlement::{Client, Verdict};
 use router::ids::JabberId;
 use serde_json::{Value, json};
 use store::Figures;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::metrics::{self, Reading};
 
@@ -40,12 +42,20 @@ pub(crate) struct Sources {
     pub(crate) figures: Arc<Figures>,
 }
 
+/// Connections to the page at one time: each takes a descriptor, and people's sockets need those.
+const SEATS: usize = 32;
+
+/// How long a connection may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// Answers until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
+    let seats = Arc::new(Semaphore::new(SEATS));
     loop {
+        let seat = Arc::clone(&seats).acquire_owned().await.expect("the semaphore is never closed");
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: what is open must close first.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let sources = sources.clone();
@@ -56,8 +66,11 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
             });
             // A client that breaks off is its own business.
             let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(SILENCE)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
+            drop(seat);
         });
     }
 }
