@@ -148,6 +148,8 @@ impl Wire for Connection {
 /// A ping that returns when everything written before it has been handled.
 struct Barrier {
     id: Box<str>,
+    /// Whose session asks.
+    person: PersonId,
     /// Its position, once it is written.
     position: Option<u64>,
     since: Instant,
@@ -480,12 +482,20 @@ impl Link {
 
     /// On a stream without acknowledgement: learns when all that was written so far has been handled.
     fn raise_barrier(&mut self, person: &PersonId, now: Instant) {
-        let Some(session) = self.sessions.get(person).filter(|_| self.barrier.is_none()) else { return };
+        if self.barrier.is_some() {
+            return;
+        }
+        // That session may be over by now, and would have no answer: any other asks as well.
+        let its = self.sessions.get_key_value(person);
+        let asks = its.filter(|(_, session)| session.sends());
+        let asks = asks.or_else(|| self.sessions.iter().find(|(_, session)| session.sends())).or(its);
+        let Some((person, session)) = asks else { return };
+        let person = person.clone();
         let (ids, domain) = (session.ids.clone(), session.jid.domain().to_string());
         let id = self.request();
         let ping = self.wrap(ids.as_ref(), words::ping(&id, &domain));
         self.outgoing.push(Purpose::Barrier, ping);
-        self.barrier = Some(Barrier { id, position: None, since: now });
+        self.barrier = Some(Barrier { id, person, position: None, since: now });
         self.write(now);
     }
 
@@ -504,6 +514,16 @@ impl Link {
         let person = self.sessions.iter().find(|(_, session)| session.sends()).map(|(person, _)| person);
         if let Some(person) = person.cloned() {
             self.raise_barrier(&person, now);
+        }
+    }
+
+    /// A session is over, and with it perhaps the answer to what it asked: another one asks instead. Or whoever takes a
+    /// session at the right moment would have the connection of all the others dropped.
+    pub(super) fn ask_by_another(&mut self, gone: &PersonId, now: Instant) {
+        let is_its = self.barrier.as_ref().is_some_and(|barrier| barrier.person == *gone);
+        if is_its && self.sessions.values().any(|session| session.sends()) {
+            self.barrier = None;
+            self.raise_any_barrier(now);
         }
     }
 

@@ -463,6 +463,7 @@ impl Link {
             session.go(Step::Closed, now);
             self.sessions.insert(person.clone(), session);
         }
+        self.ask_by_another(&person, now);
         self.drive(&person, now);
     }
 

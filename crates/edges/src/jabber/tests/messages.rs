@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use presence_map::Show;
 use router::entitlement::Client;
-use router::envelope::{Body, Form, Kind, Origin};
+use router::envelope::{Body, Envelope, Form, Kind, Origin};
 use router::ids::*;
 use router::inbound::{Cause, Facts, Inbound, Outcome, SessionEvent, StreamEvent};
 use router::outbound::{Hint, MaybeSent, Wanted};
@@ -257,6 +257,50 @@ async fn without_acknowledgement_a_ping_gives_the_receipt() {
     let (ticket, _) = world.attempt().await;
     world.order(Order::Write(ticket));
     assert_eq!(world.receipt().await, delivered(2));
+}
+
+/// Whoever logs in under the resource of the connector's session takes it away, at any moment.
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_session_takes_neither_receipts_nor_the_link_along() {
+    for asked in [true, false] {
+        let mut world = World::new(trusted(), State { unmanaged: true, ..State::default() });
+        world.settled().await;
+        world.open("ann", Show::Available);
+        let settled =
+            |input| matches!(input, Inbound::Session(who, SessionEvent::Settled) if who.as_str() == "ann");
+        while !settled(world.input().await) {}
+        world.quiet().await;
+        while world.seen.try_recv().is_ok() {}
+        world.far.tell(|far| far.mute = true);
+        world.say(1, "one");
+        let (ticket, _) = world.attempt().await;
+        if asked {
+            // Bob's session asks whether it has arrived, and is gone before there is an answer.
+            world.order(Order::Write(ticket));
+            let asks =
+                |seen| matches!(seen, Seen::Stanza(stanza) if stanza.get_child("ping", ns::PING).is_some());
+            while !asks(world.seen().await) {}
+        }
+        world.far.tell(|far| {
+            far.mute = false;
+            let ids = far.sessions.remove(BOB).unwrap();
+            far.push(session_control::replaced(&ids));
+        });
+        if asked {
+            assert_eq!(world.receipt().await, delivered(1));
+        } else {
+            // It is gone before that, and what it should have sent comes back.
+            let closed = SessionEvent::Closed { for_good: true };
+            while !matches!(world.input().await, Inbound::Session(_, event) if event == closed) {}
+            world.order(Order::Write(ticket));
+            while !matches!(
+                world.input().await,
+                Inbound::Message(Envelope { kind: Kind::Bounced { .. }, .. }, ..)
+            ) {}
+        }
+        world.starts(Duration::from_secs(120)).await;
+        assert_eq!(world.far.state().dialed, 1, "the link stays; asked: {asked}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,10 @@ use crate::seam::BoxIo;
 
 impl World {
     /// Lets everything go on for so long; when which session was started, and how often each showed a presence.
-    async fn starts(&mut self, wait: Duration) -> (Vec<(String, Instant)>, BTreeMap<String, usize>) {
+    pub(super) async fn starts(
+        &mut self,
+        wait: Duration,
+    ) -> (Vec<(String, Instant)>, BTreeMap<String, usize>) {
         let until = Instant::now() + wait;
         let (mut starts, mut presences) = (Vec::new(), BTreeMap::new());
         loop {
