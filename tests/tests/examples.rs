@@ -43,6 +43,16 @@ fn bridge_in_memory_carries_and_swallows() {
 }
 
 #[test]
+fn each_example_of_the_cloud_stands_alone_in_less_than_sixty_lines() {
+    for name in ["mercury_tail", "send_message", "fetch_file", "watch_presence"] {
+        let file = format!("{}/../examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(file).expect("the example is there");
+        assert!(text.lines().count() < 60, "{name}: {} lines", text.lines().count());
+        assert!(!text.lines().any(|line| line.starts_with("mod ")), "{name} leans on another file");
+    }
+}
+
+#[test]
 fn the_examples_of_both_networks_run_against_a_lab() {
     let scratch = Scratch::new("examples");
     let lab = Lab::start(scratch.path(), &["--time-scale", "20"]);

@@ -12,6 +12,8 @@
 //! Nothing is negotiated before something is asked. After every call drain [`Client::poll_message`] and
 //! [`Client::poll_event`], then wait for a reply or [`Client::deadline`].
 
+mod asking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::mem;
@@ -22,6 +24,8 @@ use crate::exchange::{Context, Exchange, ExchangeError};
 use crate::jose::{JweError, JwsError, jwe, jws};
 use crate::message::{self, Asker, Bearer, ExchangeResponse, MessageError, Request, Response};
 use crate::trust::StaticPublic;
+
+pub use self::asking::AskError;
 
 /// How many requests may wait for their answers at once.
 pub const MAX_PENDING: usize = 256;

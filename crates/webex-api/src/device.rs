@@ -26,6 +26,20 @@ pub struct Registration {
     pub system_version: String,
 }
 
+impl Registration {
+    /// A desktop client that calls itself so.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            device_type: "DESKTOP".to_owned(),
+            model: name.to_owned(),
+            localized_model: name.to_owned(),
+            system_name: name.to_owned(),
+            system_version: "1".to_owned(),
+        }
+    }
+}
+
 /// A registered device.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

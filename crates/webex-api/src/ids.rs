@@ -152,6 +152,13 @@ fn decode_public(text: &str, kind: &str) -> Option<String> {
     (found == kind).then(|| id.to_owned())
 }
 
+impl ClientTempId {
+    /// A new one (a UUID of version 4).
+    pub fn random(random: &mut crate::Random) -> Self {
+        Self(uuid(random.next_u128()).into())
+    }
+}
+
 impl TrackingId {
     /// The form clients use: a prefix, the client's own random part, and the count of its requests.
     ///

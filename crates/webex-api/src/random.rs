@@ -12,6 +12,17 @@ impl Random {
         Self(Box::new(generator))
     }
 
+    /// The sequence of a seed (SplitMix64): spread well, guessed easily.
+    pub fn seeded(seed: u64) -> Self {
+        let mut state = seed;
+        Self::new(move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        })
+    }
+
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         (self.0)()

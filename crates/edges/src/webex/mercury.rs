@@ -136,7 +136,7 @@ impl Line {
         {
             side.cloud.reject_token(&self.person, &token).await;
         }
-        let device = device::ready(&side, &self.person, self.device.take(), fate).await;
+        let device = device::ready(&side, &self.person, self.device.clone(), fate).await;
         let device = device.map_err(|error| {
             tracing::warn!(person = %self.person, error = causes(&error), "no device");
             fate
@@ -238,6 +238,8 @@ impl Line {
                     self.owed = None;
                     if let Some(cursor) = done {
                         self.cursor = self.cursor.max(cursor);
+                        let sockets = [Some(&mut open), leaving.as_mut().map(|(open, _)| open)];
+                        sockets.into_iter().flatten().for_each(|open| self.made_good(open));
                     }
                 }
                 () = quiet => self.lost(&open),
@@ -279,6 +281,14 @@ impl Line {
         let side = Arc::clone(&self.side);
         let task = tokio::spawn(async move { catch_up::run(&side, task).await });
         self.owed = Some(Owed { begin, task: AbortOnDropHandle::new(task) });
+    }
+
+    /// The catch-up that is done read what this socket had brought in vain: every drop had started it anew.
+    fn made_good(&self, open: &mut Open) {
+        if let Some(upstream) = open.made_good(&self.person) {
+            // Without room for it, whatever comes next on this socket acknowledges the same.
+            let _ = self.side.hub.try_take(Inbound::Handled(upstream));
+        }
     }
 
     fn take(&mut self, output: Output, open: &mut Open) {
@@ -352,8 +362,9 @@ impl Line {
                 self.cursor = self.cursor.max(time(published).before(self.side.times.overlap));
             }
         } else {
-            // Left unacknowledged, and read from a listing when there is room again.
+            // Read from a listing when there is room again, and acknowledged only then.
             tracing::warn!(person = %self.person, activity = %activity.id, "hub is full: activity dropped");
+            open.drops(id);
             self.lost(open);
         }
     }

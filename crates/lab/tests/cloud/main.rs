@@ -8,6 +8,7 @@ mod mercury;
 mod people;
 mod presence;
 mod refusals;
+mod session;
 mod tokens;
 mod unkind;
 

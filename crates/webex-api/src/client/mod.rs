@@ -6,9 +6,13 @@ mod files;
 mod http;
 mod mercury;
 mod proxy;
+mod session;
+#[cfg(feature = "system")]
+pub mod system;
 
 pub use self::dial::{BoxFuture, BoxIo, Dial, Io, TcpDial};
 pub use self::files::Download;
 pub use self::http::{Answer, Caller, Http, HttpConfig};
 pub use self::mercury::{MercuryConfig, MercuryError, MercurySocket};
 pub use self::proxy::{ProxyDial, ProxyError};
+pub use self::session::{Happened, Session, SessionConfig, SessionError};

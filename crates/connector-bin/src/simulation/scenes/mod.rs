@@ -102,19 +102,6 @@ impl Scene {
         self.world.wait_idle(&self.running).await.unwrap();
     }
 
-    /// Waits until the connector holds nothing back, and what it wrote is there.
-    pub(super) async fn connector_rests(&self) {
-        let mut quiet = 0;
-        for _ in 0..1800 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            quiet = if self.running.wired.handle.idle().await { quiet + 1 } else { 0 };
-            if quiet == 30 {
-                return;
-            }
-        }
-        panic!("the connector does not come to rest: {:?}", self.status().await);
-    }
-
     /// What a client shows of one kind.
     pub(super) fn shown(&self, who: &str, kind: Kind) -> Vec<Line> {
         let lines = self.world.lab.ctx().seen.after(&client(who), 0);

@@ -60,11 +60,17 @@ pub(super) struct Open {
     inputs: u64,
     /// Frames to acknowledge once their input is taken.
     unacknowledged: VecDeque<(u64, EnvelopeId)>,
+    /// Frames that found no room, until a catch-up has made them good.
+    dropped: Vec<EnvelopeId>,
 }
+
+/// So many frames without room are remembered; those beyond are left to the cloud, which may send them again on the next
+/// socket.
+const MOST_DROPPED: usize = 10_000;
 
 impl Open {
     pub(super) fn new(number: u64, socket: MercurySocket) -> Self {
-        Self { number, socket, ended: false, inputs: 0, unacknowledged: VecDeque::new() }
+        Self { number, socket, ended: false, inputs: 0, unacknowledged: VecDeque::new(), dropped: Vec::new() }
     }
 
     /// The name of the next input that is handed over from it.
@@ -76,6 +82,21 @@ impl Open {
     /// This frame is acknowledged when the latest input is taken.
     pub(super) fn owes(&mut self, id: Option<EnvelopeId>) {
         self.unacknowledged.extend(id.map(|id| (self.inputs, id)));
+    }
+
+    /// This frame found no room.
+    pub(super) fn drops(&mut self, id: Option<EnvelopeId>) {
+        let room = MOST_DROPPED - self.dropped.len();
+        self.dropped.extend(id.into_iter().take(room));
+    }
+
+    /// What found no room was read from listings and handed over: it is acknowledged when an input that is handed over
+    /// now is taken, the name of which is returned; `None`: there is nothing of the kind.
+    pub(super) fn made_good(&mut self, person: &PersonId) -> Option<Upstream> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let upstream = (!dropped.is_empty()).then(|| self.upstream(person));
+        self.unacknowledged.extend(dropped.into_iter().map(|id| (self.inputs, id)));
+        upstream
     }
 
     /// What was handed over is committed, if it came on this socket: the cloud may forget it.

@@ -252,8 +252,8 @@ async fn what_the_hub_takes_is_acknowledged_when_it_says_so_and_what_it_cannot_t
     assert_eq!(peer.waits(Duration::from_secs(1)).await, Vec::<String>::new(), "nothing is acknowledged");
     let (name, _, via) = listed(world.input().await);
     assert_eq!((name.as_str(), via), ("two", Via::Socket));
-    let stream = StreamId::Mercury(PersonId::new(ALICE), 1);
-    world.orders.send(Order::Acknowledge(Upstream { stream, n: 1 })).unwrap();
+    let upstream = |n| Upstream { stream: StreamId::Mercury(PersonId::new(ALICE), 1), n };
+    world.orders.send(Order::Acknowledge(upstream(1))).unwrap();
     assert_eq!(peer.waits(Duration::from_secs(1)).await, [r#"{"messageId":"2","type":"ack"}"#]);
     peer.waits(Duration::from_secs(6)).await;
     let mut heard = Vec::new();
@@ -264,6 +264,13 @@ async fn what_the_hub_takes_is_acknowledged_when_it_says_so_and_what_it_cannot_t
         }
     }
     assert!(heard.contains(&"four".to_owned()), "{heard:?}");
+    // It is committed when what comes behind it is, and is acknowledged then.
+    let Inbound::Handled(behind) = world.input().await else { panic!("what was dropped is made good") };
+    assert_eq!(behind, upstream(4));
+    world.orders.send(Order::Acknowledge(upstream(3))).unwrap();
+    assert_eq!(peer.waits(Duration::from_secs(1)).await, [r#"{"messageId":"3","type":"ack"}"#]);
+    world.orders.send(Order::Acknowledge(behind)).unwrap();
+    assert_eq!(peer.waits(Duration::from_secs(1)).await, [r#"{"messageId":"4","type":"ack"}"#]);
 }
 
 #[tokio::test(start_paused = true)]
