@@ -42,6 +42,7 @@ impl Link {
             self.intake.push_back(Inbound::Handled(upstream));
             return;
         }
+        let shared = self.is_trusted();
         let Some(session) = self.sessions.get_mut(person) else { return };
         let archive = match &session.step {
             Step::Settling { archive: Some(query), .. } if query.carries => Some(&*query.id),
@@ -53,6 +54,9 @@ impl Link {
             Reading::Client { jid, priority } => {
                 session.client(jid, priority);
                 self.drive(person, now);
+            }
+            Reading::Answer(_) if shared && !session.may_answer(now) => {
+                tracing::debug!(%person, "too much is asked");
             }
             Reading::Answer(answer) => {
                 let ids = session.ids.clone();

@@ -1,6 +1,7 @@
 //! One user's session: how far it is, what is wanted of it, what waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use presence_map::Show;
 use router::ids::{DerivedId, Ticket};
@@ -14,6 +15,11 @@ use super::archive::Query;
 
 /// Other clients of one user that are remembered; more are not told of what went wrong.
 const CLIENTS: usize = 16;
+
+/// Requests of others that a session answers in a minute where its link has other sessions too: all that the clients of
+/// some hundred contacts ask when it comes up, and no more of whoever asks without end.
+const ANSWERS: u32 = 600;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// ```text
 /// Closed ─► Starting ─► Preparing ─► Settling ─► Settled ─► Ending ─► Closed
@@ -120,6 +126,8 @@ pub(super) struct Session {
     pub(super) clients: BTreeMap<FullJid, i8>,
     /// The server makes no copies of what they send and receive (XEP-0280).
     pub(super) without_copies: bool,
+    /// Since when requests of others are counted, and how many have been answered.
+    answered: (Instant, u32),
     /// When it is looked at next; the link's book of timers has the same.
     pub(super) timer: Option<Instant>,
 }
@@ -142,6 +150,7 @@ impl Session {
             waiting: VecDeque::new(),
             clients: BTreeMap::new(),
             without_copies: false,
+            answered: (now, 0),
             timer: None,
         }
     }
@@ -197,6 +206,15 @@ impl Session {
         let Some(client) = there.or_else(|| self.clients.keys().next()) else { return Err(prepared.ticket) };
         let element = prepared.element.with_attr("to", client.as_str());
         Ok(Prepared { element, ..prepared })
+    }
+
+    /// Whether another request may be answered, which counts it.
+    pub(super) fn may_answer(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.answered.0) >= MINUTE {
+            self.answered = (now, 0);
+        }
+        self.answered.1 = self.answered.1.saturating_add(1);
+        self.answered.1 <= ANSWERS
     }
 
     /// Another client of the user is there, with this priority, or gone.

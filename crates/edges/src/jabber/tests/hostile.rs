@@ -166,3 +166,32 @@ async fn a_peer_that_does_not_read_for_a_while_misses_nothing() {
     }
     assert_eq!(world.far.state().dialed, 1, "the connection is the same");
 }
+
+/// Whoever asks one session of a link without end takes nothing from the others.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_requests_to_one_session_leaves_the_link_to_the_others() {
+    const FLOOD: usize = 3_000;
+    let mut world = World::new(trusted(), State::default());
+    world.settled().await;
+    world.open("ann", Show::Available);
+    world.starts(Duration::from_secs(1)).await;
+    let ask = |id: &str| {
+        format!(
+            "<iq xmlns='jabber:client' type='get' id='{id}' from='eve@elsewhere.example/x'><ping xmlns='urn:xmpp:ping'/></iq>"
+        )
+    };
+    let before = world.far.state().handled;
+    for _ in 0..FLOOD {
+        world.far.send(BOB, &ask("flood"));
+    }
+    world.far.send("ann@lab.example/webex-1", &ask("another"));
+    world.starts(Duration::from_secs(10)).await;
+    let answered = world.far.state().handled - before;
+    assert_eq!(answered, 601, "so many of Bob's, and Ann's");
+    world.starts(Duration::from_secs(60)).await;
+    let before = world.far.state().handled;
+    world.far.send(BOB, &ask("later"));
+    world.starts(Duration::from_secs(1)).await;
+    assert_eq!(world.far.state().handled - before, 1, "after a minute there is room again");
+    assert_eq!(world.far.state().dialed, 1);
+}
