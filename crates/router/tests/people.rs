@@ -267,6 +267,21 @@ fn typing_is_lit_once_and_for_five_minutes_at_most() {
 }
 
 #[test]
+fn who_begins_and_stops_to_type_without_end_is_passed_on_a_few_times() {
+    let mut rig = Rig::new();
+    for _ in 0..1_000 {
+        rig.typing(in_jabber("ann", "carol", "ann"), true);
+        rig.typing(in_jabber("ann", "carol", "ann"), false);
+    }
+    assert_eq!(rig.hints().len(), 20, "ten times on and off");
+    rig.typing(in_jabber("ann", "ann", "carol"), true);
+    assert_eq!(rig.hints().len(), 1, "others are not held up");
+    rig.pass(seconds(3));
+    rig.typing(in_jabber("ann", "carol", "ann"), true);
+    assert_eq!(rig.hints().len(), 1, "and after a while there is room again");
+}
+
+#[test]
 fn typing_that_a_server_kept_and_brings_late_is_not_shown() {
     let mut rig = Rig::new();
     let upstream = rig.upstream();
