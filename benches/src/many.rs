@@ -18,7 +18,7 @@ const HANDSHAKES: u32 = 32;
 const OTHERS: usize = 16;
 
 /// Prints how long all sockets take to come up on TLS, device registration included, what they weigh, and how long they
-/// take to come back after all were cut at once.
+/// take to come back after all were cut at once, and after the connector was killed.
 ///
 /// # Errors
 /// They do not come up or back, or a message written meanwhile is lost.
@@ -59,6 +59,22 @@ pub(crate) async fn sockets(size: Size) -> Result<(), Failure> {
         "sockets: all cut at once, all back after {:.0} s ({:.0} s of the connector's time), caught up after {:.0} s; nothing lost",
         back.as_secs_f64(),
         (world.process().cpu() - cpu).as_secs_f64(),
+        caught_up.as_secs_f64()
+    );
+    let to_jabber = world.write(Way::ToJabber, &pairs, 20).await?;
+    let to_webex = world.write(Way::ToWebex, &pairs, 20).await?;
+    let began = Instant::now();
+    world.restart()?;
+    let back = attached(&mut world, users, began).await?;
+    world.ready(u64::from(users), u64::from(users)).await?;
+    let caught_up = began.elapsed();
+    to_jabber.arrive(&mut world).await?;
+    to_webex.arrive(&mut world).await?;
+    println!(
+        "sockets: killed and started again, all back after {:.0} s ({:.0} s of its time), caught up and with sessions after {:.0} s; \
+         nothing lost",
+        back.as_secs_f64(),
+        world.process().cpu().as_secs_f64(),
         caught_up.as_secs_f64()
     );
     Ok(())

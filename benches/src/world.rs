@@ -266,6 +266,17 @@ impl World {
         Ok(written)
     }
 
+    /// The connector dies where it stands, and is started again.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        self.connector.kill()?;
+        self.connector.wait()?;
+        self.connector = start_connector(&self.lab.endpoints().connector_config, &self.folder)?;
+        Ok(())
+    }
+
     /// Sends the connector a signal.
     ///
     /// # Errors
@@ -387,7 +398,7 @@ async fn ask(address: &str, head: &str, body: &str) -> Result<String, Failure> {
 }
 
 fn start_connector(config: &Path, folder: &Path) -> Result<Child, Failure> {
-    let log = File::create(folder.join("connector.log"))?;
+    let log = File::options().create(true).append(true).open(folder.join("connector.log"))?;
     let child = Command::new(build_folder().join("connector"))
         .args(["run", "--config"])
         .arg(config)
