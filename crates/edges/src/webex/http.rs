@@ -325,6 +325,20 @@ impl Cloud {
         self.exchange(endpoint, &base, caller.into()).await
     }
 
+    /// Whether a socket, which is opened with a token, may go there: to the cloud's own hosts, and encrypted, but for the
+    /// host that the settings themselves reach in the clear.
+    ///
+    /// # Errors
+    /// [`CloudError::Plain`] and [`CloudError::Untrusted`]; or the catalog cannot be had.
+    pub(super) async fn socket_may_go(&self, url: &Url) -> Result<(), CloudError> {
+        self.encrypted(url)?;
+        if !url.is_secure() || self.catalog().await?.trusts(url) {
+            Ok(())
+        } else {
+            Err(CloudError::Untrusted(url.host().to_owned()))
+        }
+    }
+
     /// Whether a token may travel there: in the clear only to the host that the settings themselves reach so, which is
     /// on loopback.
     ///

@@ -29,7 +29,7 @@ pub(super) async fn ready(side: &Side, person: &PersonId, device: &Device) -> Re
         tracing::warn!(%person, error = causes(error), "no socket is tried");
         Fate::Reconnect
     };
-    side.cloud.encrypted(&device.web_socket_url).map_err(|error| failed(&error))?;
+    side.cloud.socket_may_go(&device.web_socket_url).await.map_err(|error| failed(&error))?;
     let token = side.cloud.token(person).await.map_err(|error| failed(&error))?;
     let now = Timestamp(side.clock.now().0);
     let random = super::super::http::random(&side.generator);

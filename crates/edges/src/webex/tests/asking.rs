@@ -98,9 +98,18 @@ async fn no_token_goes_in_the_clear_to_another_host_than_the_settings_name() {
     assert_eq!(sky.cloud.send_as(&alice(), LIST).await.unwrap_err().to_string(), plain);
     let listed = Get("http://conversation.example/api/v1/conversations/c1".parse().unwrap());
     assert_eq!(sky.cloud.send_as(&alice(), listed).await.unwrap_err().to_string(), plain);
-    let socket = |address: &str| sky.cloud.encrypted(&address.parse().unwrap()).is_ok();
-    assert!(socket("wss://mercury.example/d1") && socket("ws://cloud.example:81/d1"));
-    assert!(!socket("ws://mercury.example/d1"));
+    for (address, refused) in [
+        ("wss://mercury-connection-a.wbx2.com/d1", None),
+        ("ws://cloud.example:81/d1", None),
+        ("ws://mercury-connection-a.wbx2.com/d1", Some("is not encrypted")),
+        // A device that was forged would have the token sent elsewhere.
+        ("wss://elsewhere.example/d1", Some("is not the cloud's")),
+        ("wss://wbx2.com.elsewhere.example/d1", Some("is not the cloud's")),
+    ] {
+        let may = sky.cloud.socket_may_go(&address.parse().unwrap()).await.map_err(|error| error.to_string());
+        assert_eq!(may.is_ok(), refused.is_none(), "{address}: {may:?}");
+        assert!(refused.is_none_or(|why| may.unwrap_err().ends_with(why)), "{address}");
+    }
     assert!(sky.shared.asked("DIAL conversation.example").is_empty());
 }
 
