@@ -8,7 +8,7 @@ use lab::{
     clock::Time,
     net::{Network, Pipes},
     options::Options,
-    people::{Act, What},
+    people::{Act, Change, What},
     seen::{App, Client, Direction, Kind, Line},
 };
 
@@ -195,4 +195,62 @@ async fn a_seed_replays() {
     }
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], runs[2]);
+}
+
+/// What a client shows of somebody's status, again and again the same counted once.
+fn statuses(lab: &Lab, name: &str, peer: &str) -> Vec<String> {
+    let lines = seen(lab, name).into_iter().filter(|line| line.kind == Kind::Presence && line.peer == peer);
+    let mut texts: Vec<String> = lines.map(|line| line.text).collect();
+    texts.dedup();
+    texts
+}
+
+/// Waits until a client shows that of somebody last.
+async fn shows(lab: &Lab, name: &str, peer: &str, text: &str) {
+    for _ in 0..600 {
+        if statuses(lab, name, peer).last().is_some_and(|last| last == text) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{name} is never shown that {peer} is `{text}`, but {:?}", statuses(lab, name, peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_shows_whom_it_follows_as_away_since_out_of_office_and_not_to_be_disturbed() {
+    let lab = lab(true, 6).await;
+    let follow = |who: &'static str, to: &str| {
+        let follow = Act { to: Some(to.to_owned()), ..Act::new(What::Follow) };
+        act(&lab, who, follow)
+    };
+    let bob = |change: Change| {
+        lab.ctx().people.change(&Change { name: "bob".to_owned(), ..change }).unwrap();
+    };
+    let active = |hours: i64| {
+        let last_active = Some(lab.ctx().clock.now().0 - hours * 3_600_000);
+        Change { last_active, ..Change::default() }
+    };
+    follow("alice", "bob").await;
+    shows(&lab, "alice", "bob", "active").await;
+    bob(active(2));
+    shows(&lab, "alice", "bob", "active 2 hours ago").await;
+    bob(active(20));
+    shows(&lab, "alice", "bob", "active yesterday").await;
+    bob(Change { status: Some("ooo".to_owned()), ..Change::default() });
+    shows(&lab, "alice", "bob", "airplane").await;
+    act(&lab, "bob", Act { text: "dnd".to_owned(), ..Act::new(What::Status) }).await;
+    shows(&lab, "alice", "bob", "crescent moon").await;
+    // Gina hides: nobody is shown hers, and she is shown nobody's.
+    follow("alice", "gina").await;
+    follow("gina", "bob").await;
+    bob(Change { status: Some(String::new()), ..active(0) });
+    shows(&lab, "alice", "bob", "active").await;
+    settle(&lab).await;
+    assert_eq!(statuses(&lab, "alice", "gina"), [""]);
+    assert_eq!(statuses(&lab, "gina", "bob"), [""]);
+    lab.ctx().people.update("gina", |gina| gina.hidden = false).unwrap();
+    follow("gina", "bob").await;
+    shows(&lab, "gina", "bob", "active").await;
+    shows(&lab, "alice", "gina", "active").await;
+    lab.stop().await;
 }

@@ -292,6 +292,8 @@ pub enum What {
     Offline,
     /// Sets the status `text`, in the words of that client.
     Status,
+    /// Looks at the status of `to` from now on (Webex; in Jabber who is in the roster is looked at anyway).
+    Follow,
 }
 
 /// One thing that a person does, as `POST /act` takes it.

@@ -7,6 +7,7 @@ mod keys;
 mod raw;
 mod share;
 mod socket;
+mod status;
 
 use std::{
     collections::BTreeMap,
@@ -487,6 +488,7 @@ impl WebexApp {
                 };
                 self.send(&line, PresenceEvent(body)).await
             }
+            What::Follow => self.follow(&line, act.recipient()).await,
             What::File => self.share(&line, act).await,
         }
     }

@@ -477,6 +477,7 @@ impl Client {
                     Ok((rooms::invite(&room, &peer, &id), None))
                 }
             },
+            What::Follow => Err(PuppetError::Unsupported("who is in the roster is looked at anyway")),
             What::Reply => Err(PuppetError::Unsupported("Jabber has no conversations: write to a person")),
             What::Edit | What::Delete => Err(PuppetError::Unsupported("Jabber cannot change what was sent")),
             What::Online | What::Offline => return done.tell(Ok(())), // handled before this

@@ -11,10 +11,7 @@ use webex_api::{
 };
 
 use super::{Line, NetworkDial, WebexApp, failed, random};
-use crate::{
-    people::PuppetError,
-    seen::{Direction, Kind, Sight},
-};
+use crate::{people::PuppetError, seen::Kind};
 
 /// How many events may wait to be opened; key replies never wait here.
 const EVENTS: usize = 16_384;
@@ -108,20 +105,8 @@ async fn open(
                 let text = if typing.state == State::Typing { "typing" } else { "paused" };
                 app.record_of(&id, Kind::Typing, text);
             }
-            Event::Presence(presence) => {
-                let status = presence.status.as_ref().map(|status| format!("{status:?}")).unwrap_or_default();
-                app.record_of(presence.subject.as_str(), Kind::Presence, &status);
-            }
+            Event::Presence(presence) => app.shows(presence),
             _ => {}
         }
-    }
-}
-
-impl WebexApp {
-    fn record_of(&self, person_id: &str, kind: Kind, text: &str) {
-        let peer =
-            self.ctx.people.by_id(person_id).map_or_else(|| person_id.to_owned(), |person| person.name);
-        let sight = Sight { peer, dir: Direction::In, kind, id: String::new(), text: text.to_owned() };
-        self.ctx.seen.record(&self.client, sight);
     }
 }
