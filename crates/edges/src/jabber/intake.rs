@@ -54,6 +54,9 @@ pub(crate) enum Reading {
     Ignored(&'static str),
 }
 
+/// The resource under which IM and Presence shows a user's composed state.
+const COMPOSED: &str = "composed";
+
 /// Reads one stanza, the `n`th of its stream as `upstream` says.
 pub(crate) fn read(stanza: &Element, me: &Me<'_>, upstream: &Upstream, now: Time) -> Reading {
     match stanza.name() {
@@ -68,6 +71,10 @@ fn presence(stanza: &Element, me: &Me<'_>) -> Reading {
     let Some(from) = address(stanza, "from") else { return Reading::Ignored("presence without an author") };
     if from.to_bare() != me.jid.to_bare() || from == **me.jid {
         return Reading::Ignored("presence of others");
+    }
+    // What IM and Presence makes of all clients is shown beside them, and nobody is there to be told anything.
+    if from.resource().is_some_and(|resource| resource.as_str() == COMPOSED) {
+        return Reading::Ignored("the composed state, which is no client");
     }
     let priority = match stanza.attr("type") {
         None => {
@@ -610,6 +617,8 @@ mod tests {
         let there =
             "<presence xmlns='jabber:client' from='bob@lab.example/desk'><priority>5</priority></presence>";
         assert!(matches!(reading(there), Reading::Client { priority: Some(5), .. }));
+        let composed = there.replace("/desk", "/composed");
+        assert!(matches!(reading(&composed), Reading::Ignored("the composed state, which is no client")));
         let own = "<presence xmlns='jabber:client' from='bob@lab.example/webex-1'/>";
         assert!(matches!(reading(own), Reading::Ignored(_)));
     }
