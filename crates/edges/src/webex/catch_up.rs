@@ -1,5 +1,6 @@
 //! A catch-up: what happened while nothing was heard, read from listings (rule 9).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -229,7 +230,8 @@ async fn take(side: &Side, inbound: Inbound) -> Result<(), ListError> {
     if side.hub.take(inbound).await { Ok(()) } else { Err(ListError::Stopped) }
 }
 
-/// Every activity of a conversation since a moment, oldest first, whichever way the cloud lists them.
+/// Every activity of a conversation since a moment, oldest first, whichever way the cloud lists them. Those of one
+/// millisecond keep the order that they are listed in.
 ///
 /// # Errors
 /// The cloud does not tell, or there may be more than it can be asked for.
@@ -239,7 +241,7 @@ pub(super) async fn all(
     conversation: &Url,
     since: Time,
 ) -> Result<Vec<Activity>, ListError> {
-    let mut found: BTreeMap<(Time, String), Activity> = BTreeMap::new();
+    let mut found = Found::default();
     let (mut from, mut to, mut limit) = (since, None, PAGE);
     for _ in 0..MOST_PAGES {
         let question = Activities {
@@ -253,17 +255,18 @@ pub(super) async fn all(
             tracing::warn!(%conversation, count = page.unreadable, "activities that cannot be read");
         }
         let times: Vec<Time> = page.activities.iter().filter_map(|one| one.published).map(time).collect();
-        let before = found.len();
+        let before = found.listed.len();
         for activity in page.activities {
             // What has no time is no entry of a listing in time.
             let Some(published) = activity.published else { continue };
-            found.insert((time(published), activity.id.to_string()), activity);
+            found.add(time(published), activity);
         }
         let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else {
-            return Ok(found.into_values().collect());
+            return Ok(found.oldest_first());
         };
+        found.newest_first |= first > last;
         let more = page.entries >= usize::try_from(limit).unwrap_or(usize::MAX);
-        let news = found.len() > before;
+        let news = found.listed.len() > before;
         // A full page is followed from its last time itself, since more may share it. The cloud may give
         // fewer than asked for: then it is only the absence of news that ends a listing.
         let crowded = page.entries > 1 && first == last;
@@ -275,7 +278,7 @@ pub(super) async fn all(
             // Perhaps more entries share one time than fit into a page.
             limit = (limit * 2).min(LARGEST_PAGE);
         } else if !news {
-            return Ok(found.into_values().collect());
+            return Ok(found.oldest_first());
         } else if first > last {
             to = Some(last);
         } else {
@@ -283,6 +286,35 @@ pub(super) async fn all(
         }
     }
     Err(ListError::Endless)
+}
+
+/// What pages have listed, each once, in the order of its first listing.
+#[derive(Default)]
+struct Found {
+    listed: Vec<(Time, Activity)>,
+    places: BTreeMap<(Time, String), usize>,
+    newest_first: bool,
+}
+
+impl Found {
+    /// What is listed again stands as it was listed last.
+    fn add(&mut self, at: Time, activity: Activity) {
+        match self.places.entry((at, activity.id.to_string())) {
+            Entry::Occupied(place) => self.listed[*place.get()].1 = activity,
+            Entry::Vacant(place) => {
+                place.insert(self.listed.len());
+                self.listed.push((at, activity));
+            }
+        }
+    }
+
+    fn oldest_first(mut self) -> Vec<Activity> {
+        if self.newest_first {
+            self.listed.reverse();
+        }
+        self.listed.sort_by_key(|(at, _)| *at);
+        self.listed.into_iter().map(|(_, activity)| activity).collect()
+    }
 }
 
 #[cfg(test)]
