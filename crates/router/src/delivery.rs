@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::entitlement::Client;
-use crate::envelope::Link;
-use crate::ids::{DerivedId, EntryId, ImpStreamId, Position, StanzaId, Ticket, Time};
+use crate::envelope::{Body, Link};
+use crate::ids::{
+    ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Ticket, Time,
+};
 use crate::inbound::{Cause, Outcome, StreamEvent};
 use crate::lane::{Live, Pick, own};
 use crate::machine::Router;
 use crate::outbound::{MaybeSent, Outbound};
-use crate::outbox::{Change, Entry, EntryKind, EntryState, Lane};
+use crate::outbox::{Change, Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
 use crate::probe::Tried;
 use crate::timers::Timer;
 use crate::times::Times;
@@ -28,8 +30,89 @@ pub(crate) struct Delivery {
 /// What was delivered to Jabber lately: a stanza may still come back as failed (rule 11).
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
-    lately: BTreeMap<DerivedId, (Time, Live)>,
+    lately: BTreeMap<DerivedId, Sent>,
     expired: Option<Time>,
+}
+
+/// As much of a message that was delivered to Jabber as it takes to deliver it again: there are many of these.
+#[derive(Debug)]
+struct Sent {
+    /// When it was delivered.
+    at: Time,
+    id: EntryId,
+    place: u64,
+    source: SourceId,
+    occurrence: u32,
+    part: u32,
+    kind: EntryKind,
+    sender: PersonId,
+    carrier: PersonId,
+    conversation: ConversationId,
+    time: Time,
+    target: Option<TargetRef>,
+    targets: Vec<EntrySummary>,
+    committed: Time,
+    run: u32,
+    reported: bool,
+    returns: u32,
+}
+
+impl Sent {
+    /// `None` of what is no message of a conversation with a place in it.
+    fn of(live: Live, at: Time) -> Option<(DerivedId, Self)> {
+        let (place, Live { entry, targets, returns, .. }) = (live.place()?, live);
+        let Lane::ToJabber(conversation) = entry.lane else { return None };
+        let sent = Self {
+            at,
+            id: entry.id,
+            place,
+            source: entry.source,
+            occurrence: entry.occurrence,
+            part: entry.part,
+            kind: entry.kind,
+            sender: entry.sender,
+            carrier: entry.carrier,
+            conversation,
+            time: entry.time,
+            target: entry.target,
+            targets,
+            committed: entry.committed,
+            run: entry.run,
+            reported: entry.reported,
+            returns,
+        };
+        Some((entry.derived, sent))
+    }
+
+    /// As it waits again, unattempted.
+    fn live(self, derived: DerivedId) -> Live {
+        let entry = Entry {
+            id: self.id,
+            source: self.source,
+            occurrence: self.occurrence,
+            part: self.part,
+            derived,
+            iv: None,
+            lane: Lane::ToJabber(self.conversation.clone()),
+            kind: self.kind,
+            sender: self.sender,
+            recipient: None,
+            carrier: self.carrier,
+            conversation: Some(self.conversation),
+            stanza: None,
+            from: None,
+            time: self.time,
+            stamp: None,
+            target: self.target,
+            committed: self.committed,
+            state: EntryState::Waiting(self.place),
+            run: self.run,
+            attempt: None,
+            reported: self.reported,
+            body: Body::None,
+        };
+        Live { returns: self.returns, ..Live::new(entry, self.targets, MaybeSent::No) }
+    }
 }
 
 /// How many posts of a lane share the commit that says that they are attempted.
@@ -44,13 +127,13 @@ impl Delivered {
     /// Forgets what was delivered before this; true if that was anything.
     pub(crate) fn forget(&mut self, before: Time) -> bool {
         let count = self.lately.len();
-        self.lately.retain(|_, (at, _)| *at >= before);
+        self.lately.retain(|_, sent| sent.at >= before);
         self.lately.len() != count
     }
 
     /// When the oldest of what may still come back was committed.
     pub(crate) fn oldest(&self) -> Option<Time> {
-        self.lately.values().map(|(_, live)| live.entry.committed).min()
+        self.lately.values().map(|sent| sent.committed).min()
     }
 
     /// Whether a day has passed since the ledger was last cleared; then it has not.
@@ -65,7 +148,7 @@ impl Delivered {
     /// Keeps in mind what has been delivered, or was in an earlier run.
     pub(crate) fn note(&mut self, live: Live, now: Time) {
         if self.lately.len() < LATELY {
-            self.lately.insert(live.entry.derived.clone(), (now, live));
+            self.lately.extend(Sent::of(live, now));
         }
     }
 }
@@ -394,11 +477,11 @@ impl Router {
         self.count("returned stanzas");
         let derived = DerivedId::new(of.as_str());
         let unfinished = self.lanes.by_derived(of.as_str());
-        let live = match unfinished {
-            Some(id) => self.lanes.get(id),
-            None => self.delivered.lately.get(&derived).map(|(_, live)| live),
+        let found = match unfinished {
+            Some(id) => self.lanes.get(id).map(|live| (id, live.returns)),
+            None => self.delivered.lately.get(&derived).map(|sent| (sent.id, sent.returns)),
         };
-        let Some((id, returns)) = live.map(|live| (live.entry.id, live.returns)) else { return };
+        let Some((id, returns)) = found else { return };
         if returns < patience(condition) {
             self.count("returned stanzas sent again");
             match unfinished {
@@ -422,11 +505,9 @@ impl Router {
 
     /// Back to its place: whatever waits now came after it.
     fn reopen(&mut self, derived: &DerivedId) {
-        let Some((_, live)) = self.delivered.lately.remove(derived) else { return };
-        let Some(place) = live.place() else { return };
-        self.outgoing.change(Change::Reopen(live.entry.id, place));
-        let entry = Entry { attempt: None, ..live.entry };
-        self.lanes.insert(Live { returns: live.returns, ..Live::new(entry, live.targets, MaybeSent::No) });
+        let Some(sent) = self.delivered.lately.remove(derived) else { return };
+        self.outgoing.change(Change::Reopen(sent.id, sent.place));
+        self.lanes.insert(sent.live(derived.clone()));
     }
 
     /// Tries whether a cause is gone, with the lane whose turn it is.
@@ -484,7 +565,7 @@ impl Router {
     }
 
     /// What needs the session or the token of somebody who is not served any more can never go (rule 17).
-    pub(crate) fn wedge_all_of(&mut self, person: &crate::ids::PersonId, now: Time) {
+    pub(crate) fn wedge_all_of(&mut self, person: &PersonId, now: Time) {
         // What the bot says needs neither.
         let carries = |live: &&Live| {
             live.entry.carrier == *person && !matches!(live.entry.lane, Lane::Told(_, Client::Webex))
