@@ -92,10 +92,13 @@ struct Building {
 /// How many inputs one batch takes.
 const BATCH: usize = 256;
 
+/// So many deliveries under way let expect that more will have to be committed in a moment.
+const MANY: usize = 8;
+
 impl Router {
     /// Makes the next batch, if the last one is on disk and there is a reason for another.
     pub(crate) fn build(&mut self, now: Time) {
-        if self.committing.is_some() {
+        if self.committing.is_some() || self.gathers(now) {
             return;
         }
         let mut building = Building::default();
@@ -123,6 +126,7 @@ impl Router {
         building.inputs.extend(outgoing.told.into_values());
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
+        self.last_commit = Some(now);
         self.committing = Some(Committing {
             id,
             inputs: building.inputs.iter().map(without_bodies).collect(),
@@ -137,6 +141,23 @@ impl Router {
             inputs: building.inputs,
             changes: outgoing.changes,
         }));
+    }
+
+    /// Whether the next batch waits a moment for more: a commit costs the same for one as for many. Where little is under
+    /// way, or all of it waits for this commit, nothing is waited for.
+    fn gathers(&mut self, now: Time) -> bool {
+        let under_way = self.deliveries.len();
+        let full = self.intake.len() >= BATCH || self.outgoing.attempts.len() >= under_way;
+        if under_way < MANY || full {
+            return false;
+        }
+        let Some(last) = self.last_commit else { return false };
+        let until = last.after(self.config.times.gather);
+        let waits = (last..until).contains(&now);
+        if waits && (!self.intake.is_empty() || !self.outgoing.is_empty()) {
+            self.timers.set_at_latest(Timer::Gather, until);
+        }
+        waits
     }
 
     /// Takes one pending input into the batch; gives it back if it has to wait for the next one.

@@ -78,6 +78,8 @@ pub struct Router {
     pub(crate) intake: VecDeque<Pending>,
     pub(crate) outgoing: Outgoing,
     pub(crate) committing: Option<Committing>,
+    /// When the last batch was given to the store.
+    pub(crate) last_commit: Option<Time>,
     pub(crate) next_batch: u64,
     pub(crate) next_place: u64,
 
@@ -123,6 +125,7 @@ impl Router {
             intake: VecDeque::new(),
             outgoing: Outgoing::default(),
             committing: None,
+            last_commit: None,
             next_batch: 1,
             next_place: loaded.next_place,
             lanes: Lanes::default(),
@@ -208,6 +211,8 @@ impl Router {
                     self.count("timed commits");
                     self.outgoing.urgent = true;
                 }
+                // What it was set for follows below.
+                Timer::Gather => {}
                 Timer::Session(person) => self.hold_due(Side::Session, person, now),
                 Timer::CatchUp(person) => self.hold_due(Side::Socket, person, now),
                 Timer::Probe(cause) => self.probe(&cause, now),

@@ -12,6 +12,8 @@ use crate::typing::Lease;
 pub(crate) enum Timer {
     /// Changes that were not urgent have waited long enough for a commit.
     Changes,
+    /// Enough has been gathered for the next commit.
+    Gather,
     /// The hold of this person's session has lasted long enough (rule 8).
     Session(PersonId),
     /// The hold of this person's catch-up has made no progress (rule 8).

@@ -31,6 +31,9 @@ pub struct Times {
     /// How long receipts and the counts of streams wait for a commit to ride on, before they get one of their own
     /// (rule 11). Scaled, never under 20 ms; 1 s.
     pub ride: Duration,
+    /// While many deliveries are under way a commit begins no sooner than this after the one before, so that it is
+    /// for many, unless all of them wait for it. 25 ms.
+    pub gather: Duration,
     /// How long an attempt on a stream of an earlier run waits for word of that stream. Scaled; 10 min.
     pub resumption: Duration,
     /// Our own write explains a `lastActive` that is no farther from it (rule 18). 5 s.
@@ -80,6 +83,7 @@ impl Times {
             probe_first: of(Duration::from_secs(1)),
             probe_longest: of(MINUTE),
             ride: of(Duration::from_secs(1)).max(Duration::from_millis(20)),
+            gather: Duration::from_millis(25),
             resumption: of(10 * MINUTE),
             own_write: Duration::from_secs(5),
             typing: 5 * MINUTE,

@@ -53,6 +53,8 @@ pub(crate) struct Rig {
     pub(crate) storage: MemoryStorage,
     pub(crate) now: Time,
     pub(crate) out: Vec<Outbound>,
+    /// How many batches were committed.
+    pub(crate) commits: usize,
     n: u64,
     config: Config,
 }
@@ -60,7 +62,8 @@ pub(crate) struct Rig {
 pub(crate) fn config() -> Config {
     Config {
         tagger: tagger(),
-        times: Times::default(),
+        // What comes is committed at once, however much is under way.
+        times: Times { gather: Duration::ZERO, ..Times::default() },
         capacity: 8,
         deliver_to_pending: false,
         since: Some(Time(0)),
@@ -100,7 +103,7 @@ impl Rig {
         let now = Time(1_000_000_000_000);
         let loaded = storage.load(now).expect("memory loads");
         let router = Router::new(config.clone(), loaded, now).expect("an empty store is readable");
-        let mut rig = Self { router, storage, now, out: Vec::new(), n: 0, config };
+        let mut rig = Self { router, storage, now, out: Vec::new(), commits: 0, n: 0, config };
         rig.drain();
         rig
     }
@@ -129,6 +132,7 @@ impl Rig {
             match outbound {
                 Outbound::Commit(batch) => {
                     let id = batch.id;
+                    self.commits += 1;
                     let mut answers = self.storage.commit(&[batch], self.now).expect("memory commits");
                     self.router.handle(Inbound::Committed(id, answers.remove(0)), self.now);
                 }
