@@ -30,8 +30,9 @@ pub(crate) const LOOKS: std::time::Duration = std::time::Duration::from_millis(5
 /// More different statements than the store has, so that each is compiled once.
 const STATEMENTS: usize = 64;
 
-/// After so many pages of 4 KiB the log is copied into the file and begun again.
-const LOG_PAGES: i64 = 1000;
+/// After so many pages of 4 KiB the log is copied into the file and begun again: what was written often meanwhile is
+/// copied once.
+const LOG_PAGES: i64 = 4000;
 
 /// Memory for pages, in KiB. What is read for a message lies together, so that more brings no speed: benches/README.md.
 const CACHE_KIB: i64 = 4 << 10;
