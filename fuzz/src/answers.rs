@@ -6,11 +6,13 @@ use bytes::Bytes;
 use webex_api::activity::Activity;
 use webex_api::endpoint::Endpoint;
 use webex_api::{
-    ApiError, activity, auth, catalog, conversation, device, kms_messages, people, presence, typing,
+    ApiError, Fate, activity, auth, catalog, conversation, device, files, kms_messages, people, presence,
+    typing,
 };
 
-/// The endpoints that take 404 for an answer: there is no 1:1 yet, there are no devices.
-const MAY_BE_MISSING: [usize; 2] = [6, 10];
+/// The endpoints that take 404 for an answer: there is no 1:1 yet, there are no devices, the device is gone already, the
+/// file's host has no such step.
+const MAY_BE_MISSING: [usize; 4] = [6, 10, 19, 25];
 
 const STATUS: [u16; 12] = [200, 201, 204, 302, 400, 401, 403, 404, 409, 429, 500, 503];
 
@@ -20,7 +22,7 @@ type Reader = fn(http::Response<Bytes>) -> Result<(), ApiError>;
 pub(crate) fn run(data: &[u8]) {
     let [which, status, body @ ..] = data else { return };
     let status = STATUS[usize::from(*status) % STATUS.len()];
-    let read: [Reader; 18] = [
+    let read: [Reader; 27] = [
         answer::<activity::Post>,
         answer::<auth::TokenRequest>,
         answer::<catalog::Get>,
@@ -39,10 +41,19 @@ pub(crate) fn run(data: &[u8]) {
         answer::<presence::Subscribe>,
         answer::<typing::Typing>,
         answer::<conversation::GetActivity>,
+        answer::<device::Refresh>,
+        answer::<device::Delete>,
+        answer::<people::Me>,
+        answer::<kms_messages::Send>,
+        answer::<files::GetSpace>,
+        answer::<files::OpenUpload>,
+        answer::<files::FinishUpload>,
+        answer::<files::Resolve>,
+        answer::<auth::device_grant::Authorize>,
     ];
     let response = http::Response::builder()
         .status(status)
-        .header("retry-after", "7")
+        .header("retry-after", if body.len() % 2 == 0 { "7" } else { "18446744073709551615" })
         .header("link", format!("<https://a.example/{}>; rel=\"next\"", body.len()))
         .body(Bytes::copy_from_slice(body))
         .expect("a response");
@@ -53,7 +64,10 @@ pub(crate) fn run(data: &[u8]) {
             assert!((200..300).contains(&status) || missing, "{status} is taken for yes");
         }
         Err(error) => {
-            let _ = (error.fate(), error.to_string());
+            let _ = error.to_string();
+            if let Fate::Later(Some(wait)) = error.fate() {
+                assert!(wait.as_secs() <= 86_400, "nobody waits that long: {wait:?}");
+            }
         }
     }
     if let Ok(activity) = serde_json::from_slice::<Activity>(body) {

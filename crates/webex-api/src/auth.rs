@@ -142,8 +142,11 @@ pub struct Tokens {
     pub scope: Option<String>,
 }
 
+/// Nothing that the cloud lends lives longer; a time that is added to a moment must not leave the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_secs)
+    u64::deserialize(deserializer).map(|seconds| Duration::from_secs(seconds).min(LONGEST))
 }
 
 impl Endpoint for TokenRequest {

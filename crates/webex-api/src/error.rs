@@ -66,11 +66,14 @@ pub struct StatusError {
     pub message: String,
     /// What to quote to the cloud's support.
     pub tracking_id: Option<TrackingId>,
-    /// How long the service asks us to wait (`Retry-After`, whole seconds).
+    /// How long the service asks us to wait (`Retry-After`, whole seconds); a day at most.
     pub retry_after: Option<Duration>,
     /// The cloud's clock when it answered.
     pub date: Option<Timestamp>,
 }
+
+/// Nobody is believed who asks for a longer wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 fn code(code: &Option<u64>) -> String {
     code.map(|code| format!(" (error code {code})")).unwrap_or_default()
@@ -114,7 +117,7 @@ impl ApiError {
             tracking_id: tracking_id.and_then(|id| id.parse().ok()),
             retry_after: text(header::RETRY_AFTER.as_str())
                 .and_then(|seconds| seconds.trim().parse().ok())
-                .map(Duration::from_secs),
+                .map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)),
             date: text(header::DATE.as_str()).and_then(Timestamp::from_http_date),
         }))
     }
@@ -245,6 +248,10 @@ mod tests {
         assert_eq!(error.fate(), Fate::Later(Some(Duration::from_secs(7))));
         let ApiError::Status(status) = error else { panic!("a status") };
         assert_eq!(status.date, Some(Timestamp(784_111_777_000)));
+        // One that is forged must not lead out of the clock of whoever adds it to a moment.
+        headers.insert("retry-after", u64::MAX.into());
+        let error = ApiError::from_status(StatusCode::TOO_MANY_REQUESTS, &headers, body);
+        assert_eq!(error.fate(), Fate::Later(Some(LONGEST_WAIT)));
     }
 
     #[test]

@@ -133,7 +133,9 @@ async fn list(
     start: Time,
     given_up: &(dyn Fn(&Url) -> bool + Sync),
 ) -> Result<(), ListError> {
-    let since = task.cursor.max(start.before(REACH));
+    // A cursor ahead of the cloud's clock was put there by a clock that was wrong: it says nothing.
+    let cursor = Some(task.cursor).filter(|cursor| *cursor <= start);
+    let since = cursor.unwrap_or_default().max(start.before(REACH));
     // Younger ones come by the socket, and in order; a listing may lack one and show the next.
     let until = start.before(side.times.visibility).max(task.seen);
     let mut clusters = VecDeque::from([None]);

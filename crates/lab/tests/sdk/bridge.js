@@ -104,6 +104,28 @@ play(async () => {
     assert.strictEqual(read.actor.id, bobUser.person_id);
   });
 
+  await step('a group of Webex is nothing to Jabber, and nothing in it is marked', async () => {
+    const group = await app.create(
+      {displayName: 'a group', participants: [bobUser.mail, person('erin').mail], comment: 'first for the group'});
+    const inGroup = await app.post(group, {displayName: 'for the group'});
+    const behind = await app.post(conversation, {displayName: 'behind the group'});
+    const message = await bob.wait({event: 'message', body: 'behind the group'});
+    bob.does({do: 'read', to: aliceUser.jid, id: message.id});
+    await alice.inbox.activity(
+      ({verb, object}) => verb === 'acknowledge' && object.id === behind.id, 'the mark in the 1:1');
+    // Nothing waits in the connector any more, so that nothing of the group can come.
+    while (!await control('/idle')) await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.deepStrictEqual(bob.heard(aliceUser.jid).filter((body) => body.includes('for the group')), []);
+    const marks = alice.inbox.events.filter(({activity}) =>
+      activity?.verb === 'acknowledge' && activity.target.id === group.id);
+    assert.deepStrictEqual(marks, []);
+    const authorization = `Bearer ${alice.webex.credentials.supertoken.access_token}`;
+    const seen = await fetch(`${group.url}?participantAckFilter=all`, {headers: {authorization}});
+    for (const {id, roomProperties} of (await seen.json()).participants.items) {
+      assert(id === aliceUser.person_id || !roomProperties?.lastSeenActivityUUID, `${id} has read ${inGroup.id}`);
+    }
+  });
+
   await step('an edit is told', async () => {
     const posted = await app.post(conversation, {displayName: 'at nine'});
     await bob.wait({event: 'message', body: 'at nine'});

@@ -130,6 +130,10 @@ mod tests {
         assert_eq!((told.expires_in.as_secs(), told.interval.as_secs()), (300, 2));
         let body = r#"{"device_code":"d","user_code":"u","verification_uri":"v","expires_in":300}"#;
         assert_eq!(Authorize::from_http(answer(200, body)).unwrap().interval, interval());
+        // A time that is forged must not lead out of the clock of whoever adds it to a moment.
+        let body = r#"{"device_code":"d","user_code":"u","verification_uri":"v","expires_in":18446744073709551615,"interval":18446744073709551615}"#;
+        let forged = Authorize::from_http(answer(200, body)).unwrap();
+        assert!((forged.expires_in + forged.interval).as_secs() < 1 << 32);
         assert!(!format!("{told:?}").contains("\"d\""), "the code that is asked with is a secret");
     }
 

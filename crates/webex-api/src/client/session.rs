@@ -405,7 +405,8 @@ impl Session {
                 Some(Output::Ready) => break,
                 Some(Output::Closed(fate)) => return Some(fate),
                 None => return Some(Fate::Reconnect),
-                Some(other) => early.push(other),
+                Some(other) if early.len() < MAX_WAITING => early.push(other),
+                Some(_) => return Some(Fate::Reconnect),
             }
         }
         self.backoff.reset();

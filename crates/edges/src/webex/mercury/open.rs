@@ -23,6 +23,9 @@ pub(super) struct Ready {
     pub(super) token: AccessToken,
 }
 
+/// Readiness comes first; what comes before it all the same is kept, but not without end.
+const MOST_EARLY: usize = 1_000;
+
 /// Opens a socket of this device and waits until it is ready.
 pub(super) async fn ready(side: &Side, person: &PersonId, device: &Device) -> Result<Ready, Fate> {
     let failed = |error: &CloudError| {
@@ -44,7 +47,8 @@ pub(super) async fn ready(side: &Side, person: &PersonId, device: &Device) -> Re
             Some(Output::Ready) => return Ok(Ready { socket, early, token }),
             Some(Output::Closed(fate)) => return Err(fate),
             None => return Err(Fate::Reconnect),
-            Some(other) => early.push(other),
+            Some(other) if early.len() < MOST_EARLY => early.push(other),
+            Some(_) => return Err(Fate::Reconnect),
         }
     }
 }

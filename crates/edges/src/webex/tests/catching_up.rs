@@ -163,6 +163,16 @@ async fn the_stored_cursor_is_where_a_run_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cursor_that_a_wrong_clock_put_ahead_hides_nothing() {
+    let listing = Listing::of(&[("missed", START - 20_000)], false, 100);
+    let ahead = vec![(PersonId::new(ALICE), Time(START + 2 * 60 * 60 * 1000))];
+    let mut world = listing.world(16, WebexKept { run: 2, cursors: ahead, values: Vec::new() });
+    let mut peer = world.socket().await;
+    peer.waits(Duration::from_secs(6)).await;
+    assert_eq!(names(&mut world, 1).await, ["missed"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_not_heard_of_for_an_hour_is_listed() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     let listing = Listing::of(&[], false, 100);
