@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lab::Lab;
 use lab::options::Options;
 use lab::people::{Act, People, What};
-use lab::seen::{App, Client, Direction, Kind};
+use lab::seen::{App, Client, Direction, Kind, Line};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -328,8 +328,11 @@ impl Written {
                             world.keep = true;
                             let came = line.text.get(..10).unwrap_or(&line.text);
                             let folder = world.folder.display();
+                            // Whatever is only late shows itself.
+                            tokio::time::sleep(Duration::from_secs(5)).await;
+                            let around = around(&seen.seen.after(&client, 0), line.n);
                             return failed(format!(
-                                "{client}: {came} in place of message {count}: see {folder}"
+                                "{client}: {came} in place of message {count}: see {folder}; around it:{around}"
                             ));
                         }
                         count += 1;
@@ -342,6 +345,17 @@ impl Written {
         }
         Ok(())
     }
+}
+
+/// What a client showed just before this line and after it.
+fn around(lines: &[Line], n: u64) -> String {
+    let at = lines.partition_point(|line| line.n < n);
+    let near = &lines[at.saturating_sub(4)..(at + 12).min(lines.len())];
+    let word = |line: &Line| {
+        let text = line.text.get(..40).unwrap_or(&line.text);
+        format!("\n  {} {:?} {:?} {} `{text}` {}", line.n, line.dir, line.kind, line.peer, line.id)
+    };
+    near.iter().map(word).collect()
 }
 
 /// The `n`th message of a pair on this way: 200 bytes.
