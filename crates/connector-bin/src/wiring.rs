@@ -30,8 +30,9 @@ use webex_api::client::HttpConfig;
 use crate::config::{self, Config, Imp, LinkKind, LinkProtocol, LinkTls, LinkTokens, TokenSource};
 use crate::tls;
 
-/// [`Ground::intake`], but in a world that is to overflow.
-pub(crate) const INTAKE: usize = 1024;
+/// [`Ground::intake`], but in a world that is to overflow. Some MiB at most; what finds no room costs a listing, which is
+/// dearer by far.
+pub(crate) const INTAKE: usize = 4096;
 /// Connections to one host of the cloud at once.
 const CONNECTIONS: usize = 16;
 
