@@ -61,6 +61,24 @@ fn the_tour_is_the_same_over_tls_with_a_client_stream_for_each_user() {
 }
 
 #[test]
+fn the_tour_is_as_the_table_says_for_each_way_to_act_as_a_person() {
+    // With the bot alone nobody has a socket, so that nothing that is written in Webex reaches Jabber.
+    for (source, missing) in [
+        ("user", &["IX-T02", "IX-T04", "IX-T05"][..]),
+        ("relay", &["IX-T02", "IX-T04", "IX-T05", "IX-T10", "IX-T12"]),
+    ] {
+        let out = connector(&["lab", "--tour", "--json", "--token-source", source, SCALE[0], SCALE[1]]);
+        assert!(out.status.success(), "{source}: {}", String::from_utf8_lossy(&out.stderr));
+        let report: Value =
+            serde_json::from_slice(&out.stdout).expect("the document is JSON and nothing else");
+        let interactions = report["interactions"].as_array().expect("`interactions` is a list");
+        assert_eq!(interactions.len(), 16, "{source}");
+        let stayed = interactions.iter().filter(|i| i["arrived"] == false).filter_map(|i| i["id"].as_str());
+        assert_eq!(stayed.collect::<Vec<_>>(), missing, "{source}");
+    }
+}
+
+#[test]
 fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port = taken.local_addr().expect("it has an address").port().to_string();
