@@ -1,6 +1,6 @@
 //! Activities: posted, checked, stored as ciphertext, told to everybody, listed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -245,6 +245,7 @@ impl Cloud {
         body: Value,
     ) -> Handled {
         let verb = text(&body["verb"]).ok_or_else(|| bad("The activity has no verb."))?;
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
         // The key service is asked only for who is in the conversation.
         self.state().conversations.of_member(conversation, &me.person_id).ok_or_else(not_found)?;

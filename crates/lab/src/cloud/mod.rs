@@ -53,6 +53,9 @@ pub struct Cloud {
     web_socket_origin: String,
     kms: Kms,
     state: Mutex<State>,
+    /// Held while an activity is stored and everybody is told: no device hears of the next one before this one, even if
+    /// another device's owner has answered in between.
+    telling: Mutex<()>,
     /// Rung when a status, a subscription or an expiry changed.
     status_moved: Notify,
 }
@@ -91,6 +94,7 @@ impl Cloud {
             web_socket_origin: format!("ws{secure}://{}", listener.address()),
             kms: Kms::new()?,
             state: Mutex::default(),
+            telling: Mutex::default(),
             status_moved: Notify::new(),
         });
         let watched = Arc::downgrade(&cloud);
