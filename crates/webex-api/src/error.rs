@@ -66,7 +66,7 @@ pub struct StatusError {
     pub message: String,
     /// What to quote to the cloud's support.
     pub tracking_id: Option<TrackingId>,
-    /// How long the service asks us to wait (`Retry-After`, whole seconds); a day at most.
+    /// How long the service asks us to wait (`Retry-After`, in seconds or until a date); a day at most.
     pub retry_after: Option<Duration>,
     /// The cloud's clock when it answered.
     pub date: Option<Timestamp>,
@@ -98,12 +98,22 @@ pub enum Fate {
     Refused,
 }
 
+/// What `Retry-After` asks for: seconds, or a date, which counts from that of the answer itself (RFC 9110 §10.2.3).
+fn wait(text: &str, answered: Option<Timestamp>) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let wait = Timestamp::from_http_date(text)?.millis().saturating_sub(answered?.millis());
+    Some(Duration::from_millis(wait.try_into().unwrap_or(0)))
+}
+
 impl ApiError {
     /// Reads an answer that is not 2xx; the body may be anything.
     pub fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let tracking_id = text("trackingid").or(body.tracking_id.as_deref());
+        let date = text(header::DATE.as_str()).and_then(Timestamp::from_http_date);
         let mut message = body.text().unwrap_or_default().to_owned();
         if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS) {
             message.truncate(end);
@@ -116,9 +126,9 @@ impl ApiError {
             message,
             tracking_id: tracking_id.and_then(|id| id.parse().ok()),
             retry_after: text(header::RETRY_AFTER.as_str())
-                .and_then(|seconds| seconds.trim().parse().ok())
-                .map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)),
-            date: text(header::DATE.as_str()).and_then(Timestamp::from_http_date),
+                .and_then(|text| wait(text.trim(), date))
+                .map(|wait| wait.min(LONGEST_WAIT)),
+            date,
         }))
     }
 
@@ -248,6 +258,15 @@ mod tests {
         assert_eq!(error.fate(), Fate::Later(Some(Duration::from_secs(7))));
         let ApiError::Status(status) = error else { panic!("a status") };
         assert_eq!(status.date, Some(Timestamp(784_111_777_000)));
+        for (until, wait) in [
+            ("Sun, 06 Nov 1994 08:51:37 GMT", Some(120)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            headers.insert("retry-after", until.parse().unwrap());
+            let error = ApiError::from_status(StatusCode::TOO_MANY_REQUESTS, &headers, body);
+            assert_eq!(error.fate(), Fate::Later(wait.map(Duration::from_secs)), "{until}");
+        }
         // One that is forged must not lead out of the clock of whoever adds it to a moment.
         headers.insert("retry-after", u64::MAX.into());
         let error = ApiError::from_status(StatusCode::TOO_MANY_REQUESTS, &headers, body);
