@@ -295,8 +295,18 @@ fn what_the_server_gives_back_three_times_arrives_once_and_in_order() {
 
 #[test]
 fn no_text_token_or_secret_reaches_a_log_or_the_disk() {
-    let scratch = Scratch::new("canary");
-    let lab = stand_ins(&scratch);
+    canaries("canary", &[]);
+}
+
+#[test]
+fn nor_with_client_streams_and_people_who_enrolled() {
+    canaries("canary-user", &["--link", "b", "--token-source", "user"]);
+}
+
+/// Plants texts, sees them in the clients, and looks for them and for every secret of the lab in all that was written.
+fn canaries(name: &str, options: &[&str]) {
+    let scratch = Scratch::new(name);
+    let lab = Lab::start(scratch.path(), &[&["--stand-ins", SCALE[0], SCALE[1]], options].concat());
     let config = lab.endpoint("connector_config").to_owned();
     let settings = fs::read_to_string(&config).expect("the lab's settings can be read");
     fs::write(&config, format!("{settings}\n[log]\nlevel = \"trace\"\n"))
@@ -304,26 +314,48 @@ fn no_text_token_or_secret_reaches_a_log_or_the_disk() {
     // Enough for over a thousand lines.
     const MESSAGES: usize = 150;
     let mut connector = running(&lab);
+    let mut last = String::new();
     for n in 0..MESSAGES {
-        lab.say("alice/webex", "bob", &format!("canary-webex-{n}"));
+        last = lab.say("alice/webex", "bob", &format!("canary-webex-{n}"));
         lab.say("bob/jabber", "alice", &format!("canary-jabber-{n}"));
-        lab.say("carol/jabber", "alice", &format!("canary-carol-{n}"));
+        lab.say("erin/jabber", "alice", &format!("canary-erin-{n}"));
     }
-    assert!(lab.wait_idle(2 * SOON));
+    let edit = json!({"client": "alice/webex", "what": "edit", "id": last, "text": "canary-edited"});
+    lab.control("/act", &edit);
+    let file = json!({"client": "alice/webex", "what": "file", "to": "bob", "name": "canary-file.txt", "base64": "YSBwbGFu"});
+    lab.control("/act", &file);
+    assert!(lab.wait_idle(4 * SOON));
     assert_eq!(connector.terminate(SOON), Some(0));
     // The canaries lived: they are in the clients.
-    assert_eq!(lab.heard("bob/jabber", "alice").len(), MESSAGES);
-    assert_eq!(lab.heard("alice/webex", "bob").len(), MESSAGES);
-    assert_eq!(lab.heard("alice/webex", "carol").len(), MESSAGES);
+    let heard =
+        |client, from| lab.heard(client, from).iter().filter(|text| text.starts_with("canary-")).count();
+    assert!(heard("bob/jabber", "alice") >= MESSAGES);
+    assert!(heard("alice/webex", "bob") >= MESSAGES);
+    assert!(heard("alice/webex", "erin") >= MESSAGES);
+    let shown = |text: &str| lab.seen("bob/jabber").iter().any(|row| row.to_string().contains(text));
+    assert!(shown("canary-edited") && shown("canary-file.txt"));
 
     let log = fs::read_to_string(lab.folder().join("connector.log")).expect("the connector logs");
     assert!(log.lines().count() > 1000, "only {} lines: too few to mean anything", log.lines().count());
     let mut secrets = vec!["canary-".to_owned()];
-    for name in ["trusted_secret", "client_secret", "machine_token", "admin_token", "axl_password"] {
-        secrets.push(lab.endpoint(name).to_owned());
-    }
     // Tokens that the connector was given by exchange have the people's names in them.
     secrets.extend(["lab_alice.", "lab_bob.", "lab_erin.", "lab_gina."].map(str::to_owned));
+    let state = std::path::Path::new(&config).parent().expect("it lies in a folder");
+    for file in fs::read_dir(state)
+        .expect("the state folder is there")
+        .map(|file| file.expect("it can be read").path())
+    {
+        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if ["token", "secret", "password", "key", "csv"].contains(&ending) {
+            let text = fs::read_to_string(&file).expect("a secret is text");
+            secrets.extend(
+                text.split([',', '\n'])
+                    .filter(|word| !word.is_empty() && !is_public(word))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    assert!(secrets.len() > 12, "{secrets:?}");
     for secret in &secrets {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert!(line.is_none(), "`{secret}` is in the log: {}", line.unwrap_or_default());
@@ -336,4 +368,9 @@ fn no_text_token_or_secret_reaches_a_log_or_the_disk() {
             assert!(!found, "`{secret}` is in {file}");
         }
     }
+}
+
+/// Whether a word beside a secret is a person's id.
+fn is_public(word: &str) -> bool {
+    word.len() == 36 && word.matches('-').count() == 4
 }
