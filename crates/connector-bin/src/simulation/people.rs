@@ -181,13 +181,10 @@ impl Talk {
         let theirs = |other: &&Written| other.client == Client::new(author.as_str(), App::Webex);
         windows.posted_as.iter().filter(mine).any(|(_, _, activity)| {
             self.with(|all| {
-                let is = |other: &Written| other.id.as_ref() == Some(activity);
-                // Each edit is an activity of its own, which the next one leaves behind as a tombstone.
-                let is_edit = |other: &Written| {
-                    other.edits > 1 && other.is_between(author, written.to) && !all.iter().any(is)
+                let gone = |other: &Written| {
+                    (other.edits > 0 || other.deleted) && other.id.as_ref() == Some(activity)
                 };
-                let gone = |other: &Written| (other.edits > 0 || other.deleted) && is(other);
-                all.iter().filter(theirs).any(|other| gone(other) || is_edit(other))
+                all.iter().filter(theirs).any(gone)
             })
         })
     }

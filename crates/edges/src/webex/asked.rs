@@ -83,7 +83,8 @@ impl Listed {
             iv: text.and_then(|text| kms_client::jose::jwe::iv(text.as_str())),
             author: activity.actor.as_ref().and_then(|actor| actor.id.as_ref()).map(person),
             published: activity.published.map(time),
-            buried: activity.verb == Verb::Tombstone,
+            // What is left of an edit names what was edited, and no post of ours does.
+            buried: activity.verb == Verb::Tombstone && activity.parent.is_none(),
         }
     }
 

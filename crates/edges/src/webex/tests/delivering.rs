@@ -221,6 +221,10 @@ async fn what_may_have_arrived_is_asked_for_before_it_is_sent_again() {
     let by_id = listed("by-id", json!({"clientTempId": DERIVED}));
     let by_iv = listed("by-iv", json!({"object": {"objectType": "comment", "displayName": sealed(IV)}}));
     let buried = listed("buried", json!({"verb": "tombstone", "object": {"objectType": "comment"}}));
+    let edit = listed(
+        "edit",
+        json!({"verb": "tombstone", "object": {"objectType": "comment"}, "parent": {"id": "of-alice", "type": "edit"}}),
+    );
     let known = listed(KNOWN, json!({"verb": "tombstone", "object": {"objectType": "comment"}}));
     let other = listed("other", json!({"object": {"objectType": "comment", "displayName": sealed([8; 12])}}));
     let of_bob = listed(
@@ -234,6 +238,7 @@ async fn what_may_have_arrived_is_asked_for_before_it_is_sent_again() {
         ("by iv", vec![by_iv], early, delivered("by-iv"), 0),
         ("buried", vec![buried], early, delivered("buried"), 0),
         ("the tombstone of another", vec![known], late, delivered("posted"), 1),
+        ("the tombstone of an edit", vec![edit], late, delivered("posted"), 1),
         ("absent, too early to say", vec![other.clone(), of_bob.clone()], early, Outcome::Unsettled, 0),
         ("absent for good", vec![other, of_bob], late, delivered("posted"), 1),
         ("found late", vec![by_id], late, delivered("by-id"), 0),
