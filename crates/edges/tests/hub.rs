@@ -115,8 +115,8 @@ fn upstream(n: u64) -> Upstream {
 }
 
 /// Ann and bob are enabled, and ann's session has settled.
-fn people() -> Vec<Inbound> {
-    let facts = |name: &str| PersonFacts {
+fn facts(name: &str) -> PersonFacts {
+    PersonFacts {
         id: person(name),
         ours: true,
         jid: Some(jid(name)),
@@ -126,7 +126,10 @@ fn people() -> Vec<Inbound> {
         enabled: true,
         pending: false,
         token: true,
-    };
+    }
+}
+
+fn people() -> Vec<Inbound> {
     vec![
         Inbound::Directory(Facts { people: vec![facts("ann"), facts("bob")], complete: true }),
         Inbound::Stream(stream(), StreamEvent::Up { acknowledges: true }),
@@ -200,12 +203,16 @@ async fn an_edge_that_stands_still_has_a_bounded_number_of_hints_before_it() {
     for inbound in people() {
         assert!(opened.port.take(inbound).await);
     }
+    // Enough of them that nobody types oftener than is passed on.
+    let typing: Vec<String> = (0..200).map(|n| format!("p{n}")).collect();
+    let all = typing.iter().map(|name| facts(name)).chain([facts("ann"), facts("bob")]).collect();
+    assert!(opened.port.take(Inbound::Directory(Facts { people: all, complete: true })).await);
     let mut n = 0;
     let mut types = async |port: &HubPort| {
-        for _ in 0..1_000 {
+        for who in typing.iter().cycle().take(1_000) {
             n += 1;
             let conversation = ConversationId::new(format!("c{n}"));
-            let from = TypingOrigin::Webex { socket: person("ann"), actor: person("bob"), conversation };
+            let from = TypingOrigin::Webex { socket: person("ann"), actor: person(who), conversation };
             let typing = Typing { from, active: true, stale: false };
             let upstream = Upstream { stream: StreamId::Mercury(person("ann"), 1), n };
             assert!(port.take(Inbound::Typing(typing, upstream)).await);
