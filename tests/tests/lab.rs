@@ -249,7 +249,8 @@ fn whoever_keeps_the_status_page_open_takes_few_descriptors_and_not_for_long() {
     let address = status.trim_start_matches("http://");
     let silent: Vec<_> =
         (0..50).map(|_| std::net::TcpStream::connect(address).expect("the kernel takes it")).collect();
-    assert!(tests::wait_until(SOON, || descriptors() >= before + 32), "{} of {before}", descriptors());
+    // Connections for requests that were open before may have been closed.
+    assert!(tests::wait_until(SOON, || descriptors() >= before + 16), "{} of {before}", descriptors());
     // It is asked after all of them.
     assert!(tests::wait_until(4 * SOON, || get(&format!("{status}/status")).is_ok()));
     assert!(descriptors() < before + 40, "{} descriptors", descriptors());
