@@ -100,7 +100,8 @@ fn die_at_each(world: &mut World<'_>, deaths: &[(&str, u32)]) {
                     world.say(&strangers.next().expect("there are enough"));
                 }
                 (Needs::Silence, Some(_)) => {
-                    world.lab.control("/fault", &json!({"name": "post-lost-answer", "on": true, "count": 1}));
+                    // Stored late or never: what comes back at once would be the answer.
+                    world.lab.control("/fault", &json!({"name": "post-500", "on": true, "count": 1}));
                 }
                 (Needs::Sleeper, Some(turn)) => sleeps_or_wakes(world, turn % 2 == 0),
                 (Needs::Licence, Some(turn)) => {

@@ -23,8 +23,6 @@ pub(super) enum Off {
     Holds,
     /// Rule 8: a release is not committed.
     Releases,
-    /// Rule 9: the cursor does not stay behind.
-    Overlap,
     /// Rule 10: *absent* counts soon.
     Settle,
     /// Rule 11: places in the stream are not committed.
@@ -37,14 +35,13 @@ pub(super) enum Off {
 
 impl Off {
     /// All of them.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::OwnIds,
         Self::Repeats,
         Self::FixedIv,
         Self::Lanes,
         Self::Holds,
         Self::Releases,
-        Self::Overlap,
         Self::Settle,
         Self::Places,
         Self::Resumption,
@@ -63,13 +60,6 @@ impl Off {
                 for input in &mut batch.inputs {
                     if let Lane::ToJabber(_) = input.lane {
                         input.lane = Lane::ToJabber(ConversationId::new(chance.uuid()));
-                    }
-                }
-            }
-            Self::Overlap => {
-                for change in &mut batch.changes {
-                    if let Change::Cursor(_, Some(cursor)) = change {
-                        *cursor = cursor.after(Times::default().overlap);
                     }
                 }
             }
