@@ -1,6 +1,5 @@
 //! A catch-up: what happened while nothing was heard, read from listings (rule 9).
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +11,7 @@ use router::inbound::Inbound;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use webex_api::activity::Activity;
-use webex_api::conversation::{Activities, Conversation, Get, List};
+use webex_api::conversation::{Conversation, Get, List, Walk, WalkError};
 use webex_api::{Timestamp, Url};
 
 use super::Side;
@@ -35,10 +34,6 @@ pub(super) struct Task {
     pub begin: Instant,
 }
 
-/// How many activities are asked for at once.
-const PAGE: u32 = 100;
-/// The most that is asked for at once, where more than a page has one time.
-const LARGEST_PAGE: u32 = 1000;
 /// More pages than this are no listing.
 const MOST_PAGES: usize = 10_000;
 /// So often a conversation may be refused before it is left out.
@@ -51,10 +46,8 @@ const REACH: Duration = Duration::from_secs(72 * 60 * 60);
 pub(super) enum ListError {
     #[error(transparent)]
     Cloud(#[from] CloudError),
-    #[error("the listing does not end")]
-    Endless,
-    #[error("more activities have one time than a page can hold")]
-    Crowded,
+    #[error(transparent)]
+    Walk(#[from] WalkError),
     /// A conversation that is listed and may not be read.
     #[error("{conversation} is listed, but not to be read")]
     Closed {
@@ -147,7 +140,7 @@ async fn list(
         while let Some(question) = page.take() {
             pages += 1;
             if pages > MOST_PAGES {
-                return Err(ListError::Endless);
+                return Err(WalkError::Endless.into());
             }
             let listed = side.cloud.send_as(&task.person, question).await?;
             for url in listed.additional_urls {
@@ -232,8 +225,7 @@ async fn take(side: &Side, inbound: Inbound) -> Result<(), ListError> {
     if side.hub.take(inbound).await { Ok(()) } else { Err(ListError::Stopped) }
 }
 
-/// Every activity of a conversation since a moment, oldest first, whichever way the cloud lists them. Those of one
-/// millisecond keep the order that they are listed in.
+/// Every activity of a conversation since a moment, oldest first.
 ///
 /// # Errors
 /// The cloud does not tell, or there may be more than it can be asked for.
@@ -243,80 +235,15 @@ pub(super) async fn all(
     conversation: &Url,
     since: Time,
 ) -> Result<Vec<Activity>, ListError> {
-    let mut found = Found::default();
-    let (mut from, mut to, mut limit) = (since, None, PAGE);
-    for _ in 0..MOST_PAGES {
-        let question = Activities {
-            conversation: conversation.clone(),
-            since: Some(Timestamp(from.0)),
-            until: to.map(|to: Time| Timestamp(to.0)),
-            limit,
-        };
+    let mut walk = Walk::since(conversation.clone(), Timestamp(since.0));
+    while let Some(question) = walk.question() {
         let page = side.cloud.send_as(me, question).await?;
         if page.unreadable > 0 {
             tracing::warn!(%conversation, count = page.unreadable, "activities that cannot be read");
         }
-        let times: Vec<Time> = page.activities.iter().filter_map(|one| one.published).map(time).collect();
-        let before = found.listed.len();
-        for activity in page.activities {
-            // What has no time is no entry of a listing in time.
-            let Some(published) = activity.published else { continue };
-            found.add(time(published), activity);
-        }
-        let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else {
-            return Ok(found.oldest_first());
-        };
-        found.newest_first |= first > last;
-        let more = page.entries >= usize::try_from(limit).unwrap_or(usize::MAX);
-        let news = found.listed.len() > before;
-        // A full page is followed from its last time itself, since more may share it. The cloud may give
-        // fewer than asked for: then it is only the absence of news that ends a listing.
-        let crowded = page.entries > 1 && first == last;
-        if more && crowded && limit == LARGEST_PAGE {
-            // There is no way to ask for the rest, and a cursor that moved on would lose it.
-            return Err(ListError::Crowded);
-        }
-        if (crowded || !news && more) && limit < LARGEST_PAGE {
-            // Perhaps more entries share one time than fit into a page.
-            limit = (limit * 2).min(LARGEST_PAGE);
-        } else if !news {
-            return Ok(found.oldest_first());
-        } else if first > last {
-            to = Some(last);
-        } else {
-            from = last;
-        }
+        walk.take(page)?;
     }
-    Err(ListError::Endless)
-}
-
-/// What pages have listed, each once, in the order of its first listing.
-#[derive(Default)]
-struct Found {
-    listed: Vec<(Time, Activity)>,
-    places: BTreeMap<(Time, String), usize>,
-    newest_first: bool,
-}
-
-impl Found {
-    /// What is listed again stands as it was listed last.
-    fn add(&mut self, at: Time, activity: Activity) {
-        match self.places.entry((at, activity.id.to_string())) {
-            Entry::Occupied(place) => self.listed[*place.get()].1 = activity,
-            Entry::Vacant(place) => {
-                place.insert(self.listed.len());
-                self.listed.push((at, activity));
-            }
-        }
-    }
-
-    fn oldest_first(mut self) -> Vec<Activity> {
-        if self.newest_first {
-            self.listed.reverse();
-        }
-        self.listed.sort_by_key(|(at, _)| *at);
-        self.listed.into_iter().map(|(_, activity)| activity).collect()
-    }
+    Ok(walk.into_activities())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::{Download, Http, HttpConfig, MercuryConfig, MercuryError, MercurySock
 use crate::activity::{Action, Post, Posted, Target};
 use crate::auth::AccessToken;
 use crate::catalog::{self, Catalog, Service};
+use crate::conversation::WalkError;
 use crate::device::{self, Device, Registration};
 use crate::endpoint::{Destination, Endpoint};
 use crate::mercury::{Backoff, Event, Fate, Output};
@@ -90,9 +91,9 @@ pub enum SessionError {
     /// The device was gone, and another was registered: what was asked in the old one's name is answered no more.
     #[error("another device was registered")]
     OtherDevice,
-    /// A listing does not end, or more happened in one moment than can be listed.
-    #[error("a listing has no end")]
-    Endless,
+    /// A listing cannot be read to its end.
+    #[error(transparent)]
+    Listing(#[from] WalkError),
 }
 
 /// One person's signed-in device.

@@ -2,6 +2,7 @@
 
 mod create;
 mod page;
+mod walk;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -9,6 +10,7 @@ use serde::Deserialize;
 
 pub use self::create::{Create, CreateLocked, FindDirect};
 pub use self::page::{Activities, GetActivity, List, Listed, Page};
+pub use self::walk::{Walk, WalkError};
 use crate::activity::Target;
 use crate::endpoint::{Context, Destination, Endpoint, plain, read};
 use crate::{ActivityId, ApiError, ConversationId, KmsUri, OrgId, PersonId, Timestamp, Url};
