@@ -1,6 +1,7 @@
 //! One stream to IM and Presence, its connections one after another, and the sessions on it: a trusted
 //! link with many users, or a client stream with one. `pool.rs` and `arrivals.rs` have the sessions' side of it.
 
+mod barrier;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,6 +20,7 @@ use xmpp_core::session_control::{Control, ControlEvent, SessionIds};
 use xmpp_core::tokio::{ConnectError, Connection, Event};
 use xmpp_core::{Element, FullJid};
 
+use self::barrier::Barrier;
 use self::stream::{Stream, close};
 use super::LinkKey;
 use super::archive::Place;
@@ -28,16 +30,10 @@ use super::kept::{self, Kept};
 use super::nodes::News;
 use super::outgoing::{Outgoing, Purpose, Wire};
 use super::session::{Prepared, Session, Turn};
-use super::words;
 use crate::crash;
 
 /// A link left unread for so long is dropped and resumed, so that what waited comes stamped (rule 13).
 const UNREAD: Duration = Duration::from_secs(5 * 60);
-/// How long a barrier may take before the connection counts as lost.
-const BARRIER: Duration = Duration::from_secs(30);
-/// After so long without traffic a stream without acknowledgement is asked for a sign of life; with [`BARRIER`], a
-/// dead peer is noticed within a minute.
-const QUIET: Duration = Duration::from_secs(25);
 /// How long a trusted link stays down after another took its name: going back at once would take it from that one,
 /// and so on for ever.
 const YIELD: Duration = Duration::from_secs(15 * 60);
@@ -143,16 +139,6 @@ impl Wire for Connection {
     fn sent(&self) -> u64 {
         Self::sent(self)
     }
-}
-
-/// A ping that returns when everything written before it has been handled.
-struct Barrier {
-    id: Box<str>,
-    /// Whose session asks.
-    person: PersonId,
-    /// Its position, once it is written.
-    position: Option<u64>,
-    since: Instant,
 }
 
 /// One stream and the sessions on it.
@@ -468,7 +454,7 @@ impl Link {
             match purpose {
                 Purpose::Barrier => {
                     if let Some(barrier) = &mut self.barrier {
-                        barrier.position = Some(position);
+                        barrier.written_at(position);
                     }
                 }
                 Purpose::Presence(person) => self.presence_written(&person, position),
@@ -477,53 +463,6 @@ impl Link {
         }
         if let (false, Some(person)) = (acknowledges, wrote.delivered_by) {
             self.raise_barrier(&person, now);
-        }
-    }
-
-    /// On a stream without acknowledgement: learns when all that was written so far has been handled.
-    fn raise_barrier(&mut self, person: &PersonId, now: Instant) {
-        if self.barrier.is_some() {
-            return;
-        }
-        // That session may be over by now, and would have no answer: any other asks as well.
-        let its = self.sessions.get_key_value(person);
-        let asks = its.filter(|(_, session)| session.sends());
-        let asks = asks.or_else(|| self.sessions.iter().find(|(_, session)| session.sends())).or(its);
-        let Some((person, session)) = asks else { return };
-        let person = person.clone();
-        let (ids, domain) = (session.ids.clone(), session.jid.domain().to_string());
-        let id = self.request();
-        let ping = self.wrap(ids.as_ref(), words::ping(&id, &domain));
-        self.outgoing.push(Purpose::Barrier, ping);
-        self.barrier = Some(Barrier { id, person, position: None, since: now });
-        self.write(now);
-    }
-
-    /// A request that may be the barrier was answered: what was written before it has arrived.
-    pub(super) fn lower_barrier(&mut self, id: &str, now: Instant) {
-        let Some(barrier) = self.barrier.take_if(|barrier| &*barrier.id == id) else { return };
-        if let Some(position) = barrier.position {
-            self.acknowledged(position);
-        }
-        if self.outgoing.delivers() {
-            self.raise_any_barrier(now);
-        }
-    }
-
-    fn raise_any_barrier(&mut self, now: Instant) {
-        let person = self.sessions.iter().find(|(_, session)| session.sends()).map(|(person, _)| person);
-        if let Some(person) = person.cloned() {
-            self.raise_barrier(&person, now);
-        }
-    }
-
-    /// A session is over, and with it perhaps the answer to what it asked: another one asks instead. Or whoever takes a
-    /// session at the right moment would have the connection of all the others dropped.
-    pub(super) fn ask_by_another(&mut self, gone: &PersonId, now: Instant) {
-        let is_its = self.barrier.as_ref().is_some_and(|barrier| barrier.person == *gone);
-        if is_its && self.sessions.values().any(|session| session.sends()) {
-            self.barrier = None;
-            self.raise_any_barrier(now);
         }
     }
 
@@ -617,21 +556,12 @@ impl Link {
         let up = matches!(self.phase, Phase::Up(_));
         let session = self.timers.first().map(|(at, _)| *at);
         let dial = self.dials_at();
-        let barrier = self.barrier.as_ref().map(|barrier| barrier.since + self.of(BARRIER));
+        let barrier = self.barrier_ends_at();
         let unread = self.unread_since.filter(|_| up).map(|since| since + self.of(UNREAD));
         let stop = self.stopping.map(|(since, _)| since + self.of(GRACE));
         let quiet = self.is_quiet_at();
         let read = self.phase.holds_too_much().then(|| Instant::now() + LOOK);
         [session, dial, barrier, unread, stop, quiet, read, self.closes_at()].into_iter().flatten().min()
-    }
-
-    /// When a stream without acknowledgement has to be asked whether it is still there.
-    fn is_quiet_at(&self) -> Option<Instant> {
-        let asks = self.open
-            && self.barrier.is_none()
-            && self.stream.as_ref().is_some_and(|stream| !stream.acknowledges)
-            && self.sessions.values().any(|session| session.sends());
-        asks.then(|| self.last_traffic + self.of(QUIET))
     }
 
     fn due(&mut self, now: Instant) {
@@ -648,7 +578,7 @@ impl Link {
         if self.is_quiet_at().is_some_and(|at| at <= now) {
             self.raise_any_barrier(now);
         }
-        let silent = self.barrier.as_ref().is_some_and(|barrier| barrier.since + self.of(BARRIER) <= now);
+        let silent = self.barrier_ends_at().is_some_and(|at| at <= now);
         let unread = self.unread_since.is_some_and(|since| since + self.of(UNREAD) <= now);
         if matches!(self.phase, Phase::Up(_)) && (silent || unread) {
             tracing::warn!(link = %self.kept_name(), silent, unread, "connection dropped");
