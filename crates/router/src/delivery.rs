@@ -588,3 +588,15 @@ fn pause(returns: u32, times: &Times) -> Duration {
 fn on(delivery: &Delivery, stream: &ImpStreamId) -> bool {
     delivery.position.as_ref().is_some_and(|p| p.stream == *stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Up to [`LATELY`] of them are kept.
+    #[test]
+    fn what_may_come_back_takes_less_than_half_of_what_waits() {
+        assert!(size_of::<Sent>() <= 192, "{} bytes", size_of::<Sent>());
+        assert!(size_of::<Sent>() * 2 < size_of::<Live>());
+    }
+}
