@@ -122,3 +122,17 @@ async fn one_that_the_cloud_forgets_to_close_is_given_up() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_never_ready_and_brings_without_end_is_given_up_for_another() {
+    let mut world = World::new(64, WebexKept::default(), quiet);
+    world.behind(1).await;
+    let mut endless = world.opening().await;
+    for n in 0..=1_000 {
+        endless.posts(&format!("early {n}")).await;
+    }
+    assert!(endless.is_closed().await);
+    let mut other = world.socket().await;
+    other.posts("after").await;
+    assert_eq!(message(&mut world).await, ("after".to_owned(), 1), "what came early is read from listings");
+}
