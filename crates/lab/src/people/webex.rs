@@ -190,14 +190,7 @@ impl WebexApp {
         };
         let token = self.http.send(request, &base(Service::Idbroker)?, None).await.map_err(api("token"))?;
         let token = token.value.access_token;
-        let registration = device::Registration {
-            name: PUPPET.to_owned(),
-            device_type: "DESKTOP".to_owned(),
-            model: PUPPET.to_owned(),
-            localized_model: PUPPET.to_owned(),
-            system_name: PUPPET.to_owned(),
-            system_version: "1".to_owned(),
-        };
+        let registration = device::Registration::named(PUPPET);
         let wdm = base(Service::Wdm)?;
         let create = self.http.send(device::Create(registration), &wdm, Some(&token));
         let device = create.await.map_err(api("device"))?.value;
