@@ -268,18 +268,20 @@ impl Hub {
                 Some(inbound) = self.links.recv(), if accepting && has_room => self.take(inbound),
                 () = wait(next_look) => self.look(),
             }
-            self.take_more();
+            self.take_more()?;
             self.router.act(self.clock.now());
         }
     }
 
     /// What is here already is heard with what came first, and committed with it.
-    fn take_more(&mut self) {
+    fn take_more(&mut self) -> Result<(), HubError> {
         for _ in 1..TOGETHER {
-            if let Ok(inbound) = self.answers.try_recv() {
+            if let Some(answer) = self.keeper.next() {
+                self.stored(answer?);
+            } else if let Ok(inbound) = self.answers.try_recv() {
                 self.take_answer(inbound);
             } else if !self.accepting() {
-                return;
+                break;
             } else if let Ok(inbound) = self.sockets.try_recv() {
                 self.take(inbound);
             } else if self.has_room()
@@ -287,9 +289,10 @@ impl Hub {
             {
                 self.take(inbound);
             } else {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     /// Whether another input may be read: below the bound for what is uncommitted, above the floor of
@@ -411,6 +414,7 @@ impl Hub {
                 }
             }
         }
+        self.keeper.hand_over();
     }
 
     /// How much room there is on the disk of the store now.

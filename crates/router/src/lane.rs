@@ -7,7 +7,8 @@
 //!  └────────┴──────────┴──────────┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
 use crate::envelope::Body;
 use crate::ids::{ActivityId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, Ticket, Time};
@@ -53,20 +54,21 @@ impl Live {
     }
 }
 
-/// All unfinished entries, and the lanes that some of them wait in.
+/// All unfinished entries, and the lanes that some of them wait in. What is found by a text is hashed: nothing walks
+/// through it in an order that could be seen.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    entries: BTreeMap<EntryId, Live>,
-    derived: BTreeMap<DerivedId, EntryId>,
+    entries: BTreeMap<EntryId, Box<Live>>,
+    derived: HashMap<DerivedId, EntryId>,
     attempts: BTreeMap<Position, EntryId>,
-    sources: BTreeMap<SourceId, BTreeSet<EntryId>>,
+    sources: HashMap<SourceId, BTreeSet<EntryId>>,
     /// Which unfinished entries refer to an activity.
-    referrers: BTreeMap<ActivityId, BTreeSet<EntryId>>,
+    referrers: HashMap<ActivityId, BTreeSet<EntryId>>,
     /// What has no place yet.
     held: BTreeSet<EntryId>,
-    queues: BTreeMap<Lane, Queue>,
+    queues: HashMap<Lane, Queue>,
     ready: VecDeque<Lane>,
-    listed: BTreeSet<Lane>,
+    listed: HashSet<Lane>,
 }
 
 #[derive(Debug, Default)]
@@ -98,20 +100,20 @@ pub(crate) enum Pick {
 
 impl Lanes {
     pub(crate) fn get(&self, id: EntryId) -> Option<&Live> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, id: EntryId) -> Option<&mut Live> {
-        self.entries.get_mut(&id)
+        self.entries.get_mut(&id).map(Box::as_mut)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Live> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// What has no place yet.
     pub(crate) fn held(&self) -> impl Iterator<Item = &Live> {
-        self.held.iter().filter_map(|id| self.entries.get(id))
+        self.held.iter().filter_map(|id| self.get(*id))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -143,7 +145,7 @@ impl Lanes {
                 self.held.insert(id);
             }
         }
-        self.entries.insert(id, live);
+        self.entries.insert(id, Box::new(live));
     }
 
     /// Gives an entry its place, or another one.
@@ -180,7 +182,7 @@ impl Lanes {
         }
         self.ended(EntrySummary { state: end, ..live.entry.summary() }, live.entry.target.as_ref());
         self.ready(&live.entry.lane);
-        Some(live)
+        Some(*live)
     }
 
     /// A message has ended, or has been found to have ended: whoever refers to it is told.
@@ -367,7 +369,7 @@ impl Lanes {
     }
 }
 
-fn forget<K: Ord + Clone>(index: &mut BTreeMap<K, BTreeSet<EntryId>>, key: &K, id: EntryId) {
+fn forget<K: Eq + Hash>(index: &mut HashMap<K, BTreeSet<EntryId>>, key: &K, id: EntryId) {
     if let Some(ids) = index.get_mut(key) {
         ids.remove(&id);
         if ids.is_empty() {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use minidom::Element;
+use minidom::{Element, Node};
 use rxml::Namespace;
 
 use crate::xml::{Compose as _, Outline};
@@ -199,7 +199,7 @@ impl Control {
     }
 
     /// Says what an element from the link means.
-    pub fn handle(&mut self, element: Element) -> ControlEvent {
+    pub fn handle(&mut self, mut element: Element) -> ControlEvent {
         if element.is("presence", ns::ROUTE) {
             return match element.attr("from") {
                 Some(name) if element.attr("type") == Some("unavailable") => {
@@ -217,12 +217,18 @@ impl Control {
         let Some(ours) = control_attr(payload, "c2s").and_then(|c2s| c2s.parse().ok()) else {
             return ControlEvent::Other(element);
         };
-        let event = if payload.is("session", ns::SESSION_CONTROL) {
-            self.handle_verb(payload, ours, returned)
-        } else {
-            self.handle_stanza(payload, ours, element.attr("from"), returned)
+        if payload.is("session", ns::SESSION_CONTROL) {
+            return self.handle_verb(payload, ours, returned).unwrap_or(ControlEvent::Other(element));
+        }
+        let bounced = returned || is_failed(payload);
+        let Some(session) = self.addressed(payload, ours, element.attr("from"), bounced) else {
+            return ControlEvent::Other(element);
         };
-        event.unwrap_or(ControlEvent::Other(element))
+        match element.take_nodes().into_iter().find_map(Node::into_element).map(unmark) {
+            Some(stanza) if bounced => ControlEvent::Bounced { session, stanza },
+            Some(stanza) => ControlEvent::Stanza { session, stanza },
+            None => ControlEvent::Other(element),
+        }
     }
 
     fn handle_verb(&mut self, verb: &Element, ours: u64, returned: bool) -> Option<ControlEvent> {
@@ -246,28 +252,23 @@ impl Control {
         }
     }
 
-    fn handle_stanza(
+    /// The session that a stanza is for.
+    fn addressed(
         &self,
-        payload: &Element,
+        stanza: &Element,
         ours: u64,
         domain: Option<&str>,
-        returned: bool,
-    ) -> Option<ControlEvent> {
-        let theirs = control_attr(payload, "sm")?;
-        let bounced = returned || is_failed(payload);
-        let known = self.sessions.get(&ours).filter(|session| session.theirs == theirs);
-        let session = match known {
-            Some(session) => session.clone(),
+        bounced: bool,
+    ) -> Option<SessionIds> {
+        let theirs = control_attr(stanza, "sm")?;
+        match self.sessions.get(&ours).filter(|session| session.theirs == theirs) {
+            Some(session) => Some(session.clone()),
             // What was on its way when the server ended its session comes back after that.
-            None if bounced => SessionIds { ours, domain: domain?.to_owned(), theirs: theirs.to_owned() },
-            None => return None,
-        };
-        let stanza = unmark(payload.clone());
-        Some(if bounced {
-            ControlEvent::Bounced { session, stanza }
-        } else {
-            ControlEvent::Stanza { session, stanza }
-        })
+            None if bounced => {
+                Some(SessionIds { ours, domain: domain?.to_owned(), theirs: theirs.to_owned() })
+            }
+            None => None,
+        }
     }
 
     /// The start that `verb` answers: by our session id, and by the request's id where the answer has one.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::crash;
 use crate::seam::Clock;
 
-/// The most batches in one transaction, so that the first of them is not kept waiting for long.
+/// The most turns of the hub whose jobs are done together, so that the first of them is not kept waiting for long.
 const GROUP: usize = 256;
 
 /// Where the store does its work.
@@ -60,11 +60,21 @@ enum Job {
 }
 
 /// The hub's side of the store.
-pub(super) struct Keeper(Kind);
+pub(super) struct Keeper {
+    /// What the store has not been given yet: the jobs of one turn of the hub wake its thread once.
+    jobs: Vec<Job>,
+    kind: Kind,
+}
 
 enum Kind {
-    Thread { jobs: std_mpsc::Sender<Job>, answers: mpsc::UnboundedReceiver<Result<Answer, StorageError>> },
-    Inline { worker: Box<Worker>, jobs: VecDeque<Job>, answers: VecDeque<Result<Answer, StorageError>> },
+    Thread {
+        todo: std_mpsc::Sender<Vec<Job>>,
+        answers: mpsc::UnboundedReceiver<Result<Answer, StorageError>>,
+    },
+    Inline {
+        worker: Box<Worker>,
+        answers: VecDeque<Result<Answer, StorageError>>,
+    },
 }
 
 impl fmt::Debug for Keeper {
@@ -76,69 +86,74 @@ impl fmt::Debug for Keeper {
 impl Keeper {
     pub(super) fn new(storage: Box<dyn Storage>, keeping: Keeping, clock: Clock) -> Self {
         let worker = Worker { storage, clock };
-        match keeping {
-            Keeping::Inline => Self(Kind::Inline {
-                worker: Box::new(worker),
-                jobs: VecDeque::new(),
-                answers: VecDeque::new(),
-            }),
+        let kind = match keeping {
+            Keeping::Inline => Kind::Inline { worker: Box::new(worker), answers: VecDeque::new() },
             Keeping::Thread => {
                 // Bounded by what is given: one batch at a time, since the router makes the next when the last is on disk;
                 // what is to be delivered (the credit); references, one for each that waits for the answer; and the room.
-                let (jobs, todo) = std_mpsc::channel();
+                let (todo, jobs) = std_mpsc::channel();
                 let (done, answers) = mpsc::unbounded_channel();
                 // The thread ends with the hub: its jobs have no other sender.
                 let spawned =
-                    std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&todo, &done));
+                    std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&jobs, &done));
                 if let Err(error) = spawned {
                     // The first question finds nobody there, and the hub ends with that.
                     tracing::error!(%error, "the thread of the store cannot be started");
                 }
-                Self(Kind::Thread { jobs, answers })
+                Kind::Thread { todo, answers }
             }
-        }
+        };
+        Self { jobs: Vec::new(), kind }
     }
 
     pub(super) fn commit(&mut self, batch: Batch) {
-        self.give(Job::Commit(batch));
+        self.jobs.push(Job::Commit(batch));
     }
 
     pub(super) fn ask(&mut self, question: Question) {
-        self.give(Job::Ask(question));
+        self.jobs.push(Job::Ask(question));
+    }
+
+    /// Gives the store what was said since the last time.
+    pub(super) fn hand_over(&mut self) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let jobs = std::mem::take(&mut self.jobs);
+        match &mut self.kind {
+            // A thread that has ended says so with its last answer, or by the end of its answers.
+            Kind::Thread { todo, .. } => drop(todo.send(jobs)),
+            Kind::Inline { worker, answers } => worker.work(jobs, &mut |answer| answers.push_back(answer)),
+        }
     }
 
     /// Ends with the store closed: whoever looks at its file then finds all of it there.
     pub(super) async fn close(self) {
-        if let Kind::Thread { jobs, mut answers } = self.0 {
-            drop(jobs);
+        if let Kind::Thread { todo, mut answers } = self.kind {
+            drop(todo);
             // The thread gives up the store before its end of the answers.
             while answers.recv().await.is_some() {}
         }
     }
 
-    fn give(&mut self, job: Job) {
-        match &mut self.0 {
-            // A thread that has ended says so with its last answer, or by the end of its answers.
-            Kind::Thread { jobs, .. } => drop(jobs.send(job)),
-            Kind::Inline { jobs, .. } => jobs.push_back(job),
-        }
-    }
-
     /// The next answer; waits for ever while nothing was asked. Cancel safe.
     pub(super) async fn answer(&mut self) -> Result<Answer, StorageError> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Thread { answers, .. } => answers.recv().await.unwrap_or_else(|| {
                 Err(StorageError { what: "the thread of the store has ended".into(), source: None })
             }),
-            Kind::Inline { worker, jobs, answers } => {
-                if answers.is_empty() && !jobs.is_empty() {
-                    worker.work(std::mem::take(jobs), &mut |answer| answers.push_back(answer));
-                }
-                match answers.pop_front() {
-                    Some(answer) => answer,
-                    None => std::future::pending().await,
-                }
-            }
+            Kind::Inline { answers, .. } => match answers.pop_front() {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            },
+        }
+    }
+
+    /// An answer that is there already.
+    pub(super) fn next(&mut self) -> Option<Result<Answer, StorageError>> {
+        match &mut self.kind {
+            Kind::Thread { answers, .. } => answers.try_recv().ok(),
+            Kind::Inline { answers, .. } => answers.pop_front(),
         }
     }
 }
@@ -152,11 +167,12 @@ struct Worker {
 impl Worker {
     fn run(
         mut self,
-        todo: &std_mpsc::Receiver<Job>,
+        todo: &std_mpsc::Receiver<Vec<Job>>,
         done: &mpsc::UnboundedSender<Result<Answer, StorageError>>,
     ) {
-        while let Ok(first) = todo.recv() {
-            let jobs = std::iter::once(first).chain(todo.try_iter().take(GROUP - 1)).collect();
+        while let Ok(mut jobs) = todo.recv() {
+            // What has come meanwhile goes into the same transaction.
+            jobs.extend(todo.try_iter().take(GROUP).flatten());
             let failed = &mut false;
             self.work(jobs, &mut |answer| {
                 *failed |= answer.is_err();
@@ -170,7 +186,7 @@ impl Worker {
     }
 
     /// Commits all batches at once, then answers all questions, from what the batches have left.
-    fn work(&mut self, jobs: VecDeque<Job>, done: &mut dyn FnMut(Result<Answer, StorageError>)) {
+    fn work(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Result<Answer, StorageError>)) {
         let (mut batches, mut questions) = (Vec::new(), Vec::new());
         for job in jobs {
             match job {
