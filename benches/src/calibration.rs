@@ -65,7 +65,11 @@ pub(crate) fn calibrate() -> Result<f64, Failure> {
     Ok(used)
 }
 
-fn loopback() -> Result<(TcpStream, TcpStream), Failure> {
+/// Two ends of a connection.
+///
+/// # Errors
+/// There is no loopback.
+pub(crate) fn loopback() -> Result<(TcpStream, TcpStream), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = TcpStream::connect(listener.local_addr()?)?;
     near.set_nodelay(true)?;

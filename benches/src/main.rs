@@ -6,6 +6,7 @@ mod end_to_end;
 mod latency;
 mod many;
 mod memory;
+mod parts;
 mod process;
 mod small;
 mod world;
@@ -28,6 +29,7 @@ const USAGE: &str = "\
 usage: cargo run --release -p benches -- COMMAND [--smoke]
 
   end-to-end   time and commits of 1,000 messages each way
+  parts        the same work by its libraries alone, split
   latency      how much later a message is seen, at 50 a second
   memory       what an idle user weighs
   leak         what messages leave behind
@@ -88,13 +90,14 @@ fn ended(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "axl",
     "jwe",
     "framing",
     "router",
     "outbox",
     "end-to-end",
+    "parts",
     "latency",
     "memory",
     "leak",
@@ -111,6 +114,7 @@ async fn run(command: &str, size: Size) -> Result<(), Failure> {
     }
     match command {
         "end-to-end" => end_to_end::run(size).await,
+        "parts" => parts::run(size),
         "latency" => latency::run(size).await,
         "memory" => memory::idle(size).await,
         "leak" => memory::leak(size).await,

@@ -86,20 +86,27 @@ pub(crate) fn jwe(size: Size) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reading and writing one message of 200 bytes as a trusted link carries it.
+/// The head of a trusted link's stream.
+pub(crate) const HEADER: &str = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' from='lab.example' id='1'>";
+
+/// A message of 200 bytes as a trusted link carries it.
+pub(crate) fn stanza() -> String {
+    format!(
+        "<route xmlns='jabber:component:accept' from='lab.example' to='connector.lab.example'><message xmlns='jabber:client' \
+         from='alice@lab.example/phone' to='bob@lab.example/webex' type='chat' id='11111111-1111-4111-8111-111111111111'>\
+         <body>{TEXT}</body><active xmlns='http://jabber.org/protocol/chatstates'/></message></route>"
+    )
+}
+
+/// Reading and writing one message as a trusted link carries it.
 ///
 /// # Errors
 /// It is not read.
 pub(crate) fn framing(size: Size) -> Result<(), Failure> {
     let count = size.of(50_000, 50);
-    let stanza = format!(
-        "<route xmlns='jabber:component:accept' from='lab.example' to='connector.lab.example'><message xmlns='jabber:client' \
-         from='alice@lab.example/phone' to='bob@lab.example/webex' type='chat' id='11111111-1111-4111-8111-111111111111'>\
-         <body>{TEXT}</body><active xmlns='http://jabber.org/protocol/chatstates'/></message></route>"
-    );
-    let header = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' from='lab.example' id='1'>";
+    let stanza = stanza();
     let mut reader = Reader::new(Limits::default());
-    reader.feed(header.as_bytes());
+    reader.feed(HEADER.as_bytes());
     let Some(Frame::Open(_)) = reader.next()? else { return failed("the header is not read") };
     let mut element = None;
     let reading = cpu(|| {
@@ -300,16 +307,29 @@ pub(crate) fn outbox(size: Size) -> Result<(), Failure> {
         median("bare")
     );
     drop(store);
-    grown(&folder.join("grown.db"), size)?;
+    let (new, old) = grown(&folder.join("grown.db"), size)?;
+    println!(
+        "outbox: in groups of {GROUP} a message uses {new:.0} µs, after {} of them {old:.0} µs (CPU)",
+        grown_to(size)
+    );
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
-/// What a message towards Webex costs the store, its receipt included, in groups of 16: in a new file, and in one that
-/// has grown.
-fn grown(path: &Path, size: Size) -> Result<(), Failure> {
-    const GROUP: u64 = 16;
-    let (all, stretch) = size.of((60_000, 4_000), (64, 32));
+/// How many entries are committed together in a store that grows.
+const GROUP: u64 = 16;
+
+fn grown_to(size: Size) -> u64 {
+    size.of(60_000, 64)
+}
+
+/// What a message towards Webex costs the store in µs of CPU, its receipt included, in groups: in a new file, and in one
+/// that has grown.
+///
+/// # Errors
+/// The disk cannot be written.
+pub(crate) fn grown(path: &Path, size: Size) -> Result<(f64, f64), Failure> {
+    let (all, stretch) = (grown_to(size), size.of(4_000, 32));
     let tagger = Tagger::new(b"the organization's key", &[]);
     let mut store = Store::open(path, &StoreKey::new([1; 32]), tagger, Options::default())?;
     store.load(NOW)?;
@@ -338,10 +358,7 @@ fn grown(path: &Path, size: Size) -> Result<(), Failure> {
     let new = write(0..first)?;
     write(first..last)?;
     let old = write(last..all / GROUP)?;
-    println!(
-        "outbox: in groups of {GROUP} a message uses {new:.0} µs, after {all} of them {old:.0} µs (CPU)"
-    );
-    Ok(())
+    Ok((new, old))
 }
 
 fn input(n: u64) -> Input {

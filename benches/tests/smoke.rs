@@ -10,8 +10,8 @@ fn every_bench_runs() {
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{out}\n{err}");
     for figure in [
-        "axl:", "jwe:", "framing:", "router:", "outbox:", "latency", "memory:", "leak:", "sockets:",
-        "sessions",
+        "axl:", "jwe:", "framing:", "router:", "outbox:", "parts:", "latency", "memory:", "leak:",
+        "sockets:", "sessions",
     ] {
         assert!(out.contains(figure), "no line of {figure}: {out}");
     }
