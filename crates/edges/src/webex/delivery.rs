@@ -24,7 +24,7 @@ use crate::jabber::OpenError;
 use crate::port::Delivery;
 
 /// Carries one delivery to its end and tells the hub.
-pub(super) async fn run(side: Arc<Side>, mut delivery: Delivery) {
+pub(super) async fn run(side: Arc<Side>, mut delivery: Box<Delivery>) {
     let ticket = delivery.ticket;
     let outcome = match delivery.entry.kind {
         EntryKind::Text | EntryKind::FileNotice => say(&side, &delivery).await,
@@ -32,7 +32,8 @@ pub(super) async fn run(side: Arc<Side>, mut delivery: Delivery) {
         EntryKind::Files | EntryKind::Edit | EntryKind::DeleteNotice => {
             Outcome::Wedged("nothing of this kind goes to Webex".into())
         }
-        _ => match word(&side, &mut delivery.entry).await {
+        // What the connector itself says is rare, and kept out of the futures of all deliveries.
+        _ => match Box::pin(word(&side, &mut delivery.entry)).await {
             Ok(()) => say(&side, &delivery).await,
             Err(outcome) => outcome,
         },

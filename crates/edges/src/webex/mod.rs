@@ -345,7 +345,7 @@ impl Edge {
     fn order(&mut self, order: Order) {
         match order {
             Order::Deliver(delivery) => {
-                self.tasks.spawn(delivery::run(Arc::clone(&self.side), *delivery));
+                self.tasks.spawn(delivery::run(Arc::clone(&self.side), delivery));
             }
             Order::Write(ticket) => self.answer(ticket, true),
             Order::Skip(ticket) => self.answer(ticket, false),
