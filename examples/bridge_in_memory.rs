@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rate: None,
         bot: false,
         notices: false,
+        federation: None,
     };
     let mut router = Router::new(config, store.load(now)?, now)?;
 

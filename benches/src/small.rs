@@ -178,6 +178,7 @@ impl Rig {
             rate: None,
             bot: false,
             notices: false,
+            federation: None,
         };
         let router = Router::new(config, storage.load(NOW)?, NOW)?;
         let mut rig = Self { router, storage, stream: ImpStreamId::new("link") };

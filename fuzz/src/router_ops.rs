@@ -58,6 +58,7 @@ fn config() -> Config {
         rate: Some((20, Duration::from_secs(1))),
         bot: true,
         notices: true,
+        federation: Some(vec!["x".into()]),
     }
 }
 
@@ -153,11 +154,13 @@ impl World {
         let body = matches!(kind, Kind::Text | Kind::Edit { .. });
         let (origin, part) = if input.arbitrary()? {
             let from = *input.choose(&NAMES)?;
+            // A federated contact is called as one of us.
+            let domain = if from == "dave" { "partner.example" } else { "x" };
             let origin = Origin::Jabber(JabberOrigin {
                 session: person(input)?,
                 form: *input.choose(&[Form::Direct, Form::Received, Form::Sent])?,
-                from: format!("{from}@x/phone").into(),
-                from_bare: JabberId::new(format!("{from}@x")),
+                from: format!("{from}@{domain}/phone").into(),
+                from_bare: JabberId::new(format!("{from}@{domain}")),
                 to: JabberId::new(format!("{}@x", input.choose(&NAMES)?)),
                 stanza: stanza(input)?,
                 origin_id: None,

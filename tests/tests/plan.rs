@@ -75,7 +75,8 @@ fn what_im_and_presence_and_the_cloud_tell_is_judged() {
     let text = fs::read_to_string(&settings).unwrap();
     let text = text.replace("[webex]\n", "[webex]\nmessage_license_id = \"nobody has this\"\n");
     let second = folder.join("second.toml");
-    fs::write(&second, format!("{text}\n[deployment]\ncluster = \"others\"\nnode = \"other\"\n")).unwrap();
+    let text = text.replace("[deployment]\n", "[deployment]\ncluster = \"others\"\nnode = \"other\"\n");
+    fs::write(&second, text).unwrap();
     let second = second.to_string_lossy().into_owned();
     let out = plan(&["--config", &second, "--config", &settings, "--json"]);
     assert!(!out.status.success(), "broken rules are a failure");

@@ -74,10 +74,13 @@ fn second_settings(folder: &Path, text: &str, lab: &Lab) -> PathBuf {
     let text = text
         .replace(lab.endpoint("store"), &folder.join("second.db").to_string_lossy())
         .replace(status.trim_start_matches("http://"), "127.0.0.1:0")
-        .replace(lab.endpoint("trusted_name"), "second.lab.example");
+        .replace(lab.endpoint("trusted_name"), "second.lab.example")
+        .replace(
+            "[deployment]\n",
+            "[deployment]\nnode = \"second\"\nprimary = false\nresource_group = \"second\"\n",
+        );
     let path = folder.join("second.toml");
-    let own = "\n[deployment]\nnode = \"second\"\nprimary = false\nresource_group = \"second\"\n";
-    fs::write(&path, text + own).unwrap();
+    fs::write(&path, text).unwrap();
     path
 }
 

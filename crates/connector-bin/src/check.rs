@@ -38,6 +38,15 @@ pub(crate) async fn run(path: &Path) -> Result<(), String> {
     tell("descriptors", process::enough_descriptors(&config, jids.len() as u64));
     tell("clock of this host", probe::clock(&parts.cloud));
     let clusters = parts.jabber_config(&config)?.clusters;
+    if config.deployment.federation {
+        let bot = config.webex.bot_token.is_some();
+        let shown = if bot {
+            "in Webex too, by the bot"
+        } else {
+            "in Jabber alone: webex.bot_token_file is not given"
+        };
+        tell("federated contacts", Ok(format!("what they write is shown {shown}")));
+    }
     let Ground { dial, clock, generator, .. } = &parts.ground;
     for (cluster, imp) in clusters.iter().zip(&config.imp) {
         if runs && imp.link == LinkKind::Trusted {

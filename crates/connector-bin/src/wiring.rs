@@ -238,6 +238,8 @@ impl Parts {
         let people = self.people(config)?;
         let publishers = Arc::new(self.publishers(config)?);
         let jabber_config = self.jabber_config(config)?;
+        let own_domains = jabber_config.clusters.iter().flat_map(|cluster| &cluster.domains);
+        let own_domains: Vec<Box<str>> = own_domains.map(|domain| domain.as_str().into()).collect();
         let Self { cloud, times, since, ground: Ground { dial, clock, generator, watch, intake }, .. } = self;
         let settings = Settings {
             router: router::Config {
@@ -248,6 +250,7 @@ impl Parts {
                 since,
                 bot: config.webex.bot_token.is_some(),
                 notices: config.webex.notices,
+                federation: config.deployment.federation.then_some(own_domains),
                 rate: Some((
                     config.limits.messages_per_minute,
                     Duration::from_secs(60) / config.limits.messages_per_minute.max(1),
@@ -257,6 +260,11 @@ impl Parts {
             grace: config.limits.grace,
         };
         let bot = config.webex.bot_token.clone();
+        if bot.is_none() && config.deployment.federation {
+            tracing::info!(
+                "what federated contacts write is not shown in Webex: that takes webex.bot_token_file"
+            );
+        }
         let trust = trust(config)?;
         let several = jabber_config.clusters.iter().any(|cluster| !cluster.names.is_empty());
         let mut opened = Hub::open(settings, storage, keeping, clock).map_err(|e| causes(&e))?;
@@ -272,6 +280,7 @@ impl Parts {
                 presence: PresenceConfig { poll: config.presence.poll, subscribe: config.presence.subscribe },
                 people,
                 bot,
+                federated: config.deployment.federation,
                 utc_offset: config.organization.timezone,
             },
             opened.port.clone(),

@@ -83,6 +83,7 @@ fn settings() -> Settings {
             rate: None,
             bot: false,
             notices: false,
+            federation: None,
         },
         intake: 64,
         grace: Duration::from_secs(5),

@@ -135,6 +135,7 @@ pub(crate) fn write(ctx: &Ctx, endpoints: &Endpoints, status: &str, state: &Path
     table("[[imp]]", &imp);
     // So that a person who is changed behind the connector's back is seen changed within a scene.
     table("[directory]", &[("refresh", quoted("1s"))]);
+    table("[deployment]", &[("federation", "true".to_owned())]);
     table("[status]", &[("listen", quoted(status))]);
     table("[testing]", &[("time_scale", options.time_scale.to_string())]);
     let file = state.join("connector.toml");

@@ -276,7 +276,7 @@ impl Router {
                 }
             }
             Decision::OwnStanza => self.counters.own += 1,
-            Decision::Bounced { of, condition } => self.bounced(&of, &condition, now),
+            Decision::Bounced { of, condition, outside } => self.bounced(&of, &condition, outside, now),
             Decision::NotCarried(rule) => {
                 self.count_not_carried(rule);
                 if let Origin::Webex(origin) = &envelope.origin {
@@ -311,6 +311,12 @@ impl Router {
 
     fn carry(&mut self, envelope: &Envelope, mut input: Input, building: &mut Building, now: Time) {
         let sender = input.sender.clone();
+        if let Some(reader) = input.recipient.as_ref().filter(|_| sender.is_federated())
+            && self.outside.exceeded(reader, now)
+        {
+            // Nothing is noted of it, since whoever owns a domain has as many addresses as wanted.
+            return self.count_not_carried("rule 13: federated contacts write too fast to one person");
+        }
         match &envelope.origin {
             Origin::Jabber(_) => {
                 if let Some(recipient) = &input.recipient {
@@ -435,7 +441,10 @@ impl Router {
                     return;
                 }
                 if matches!(input.lane, Lane::ToWebex(..)) {
-                    self.rates.count(&input.sender, now);
+                    match input.recipient.as_ref().filter(|_| input.sender.is_federated()) {
+                        Some(reader) => self.outside.count(reader, now),
+                        None => self.rates.count(&input.sender, now),
+                    }
                 }
                 if input.parts.iter().any(|part| part.kind == EntryKind::Refused) {
                     self.count_not_carried("rule 13: the sender writes too fast");

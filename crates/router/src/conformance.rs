@@ -4,7 +4,8 @@
 use crate::entitlement::Client;
 use crate::envelope::{Body, Form, Link};
 use crate::ids::{
-    ActivityId, BatchId, ConversationId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Time,
+    ActivityId, BatchId, ConversationId, EntryId, ImpStreamId, JabberId, PersonId, Position, SourceId,
+    StanzaId, Time,
 };
 use crate::outbox::{
     Batch, Change, Entry, EntryKind, EntryState, Input, Lane, Loaded, Novelty, Part, Repeat, Report, Storage,
@@ -43,6 +44,7 @@ pub const CASES: &[Case] = &[
     ("what_is_old_and_finished_is_forgotten", expire),
     ("batches_are_carried_out_in_order", order),
     ("what_people_are_told_is_kept_like_a_message_and_is_none", told),
+    ("a_federated_contact_is_kept_by_the_address", federated),
 ];
 
 /// One `#[test]` for each case of the suite, each with a fixture of its own: any expression that
@@ -70,10 +72,11 @@ macro_rules! storage_conformance {
             what_is_old_and_finished_is_forgotten
             batches_are_carried_out_in_order
             what_people_are_told_is_kept_like_a_message_and_is_none
+            a_federated_contact_is_kept_by_the_address
         );
         #[test]
         fn every_case_of_the_suite_is_run() {
-            assert_eq!($crate::conformance::CASES.len(), 19);
+            assert_eq!($crate::conformance::CASES.len(), 20);
         }
     };
     (@cases $fixture:expr; $($case:ident)*) => {
@@ -612,4 +615,25 @@ fn told(fixture: &mut dyn Fixture) {
     let answer = store.one(Input { source: SourceId::new("s"), ..refused });
     assert_eq!(answer, Novelty::Repeat { entries: vec![held], released: false });
     assert!(matches!(store.entry(held).state, EntryState::Held { .. }));
+}
+
+fn federated(fixture: &mut dyn Fixture) {
+    let mut store = Store::new(fixture);
+    let (contact, ann) = (PersonId::federated(&JabberId::new("pat@partner.example")), person("ann"));
+    let from = |place| Input {
+        lane: Lane::to_webex(&contact, &ann),
+        sender: contact.clone(),
+        carrier: contact.clone(),
+        recipient: Some(ann.clone()),
+        state: EntryState::Waiting(place),
+        ..to_webex("s", report("ann", Form::Direct, false))
+    };
+    let id = store.new_entries(from(1 << 40))[0];
+    let entry = store.entry(id);
+    assert_eq!((entry.sender.federated_address(), &entry.sender), (Some("pat@partner.example"), &contact));
+    drop(store);
+    let (mut store, loaded) = Store::open(fixture);
+    assert_eq!(loaded.entries, [Entry { body: Body::None, ..entry }]);
+    let copy = Input { repeat: Repeat::Window(report("ann", Form::Received, false)), ..from(1 << 41) };
+    assert_eq!(repeats(&store.one(copy)), Some(&[id][..]));
 }

@@ -217,9 +217,11 @@ impl Router {
         let live = self.lanes.get(id)?;
         let entry = &live.entry;
         if let Lane::Told(person, _) = &entry.lane {
-            return self.directory.by_person(person).is_none().then_some(GONE);
+            return (!person.is_federated() && self.directory.by_person(person).is_none()).then_some(GONE);
         }
-        let known = |person| self.directory.by_person(person).is_some_and(|p| p.ours);
+        let known = |person: &PersonId| {
+            person.is_federated() || self.directory.by_person(person).is_some_and(|p| p.ours)
+        };
         if !known(&entry.sender) || entry.recipient.as_ref().is_some_and(|p| !known(p)) {
             return Some(GONE);
         }
@@ -472,8 +474,8 @@ impl Router {
         Some(live)
     }
 
-    /// A stanza of ours came back: it may be worth another try, also after its receipt (rule 11).
-    pub(crate) fn bounced(&mut self, of: &StanzaId, condition: &str, now: Time) {
+    /// A stanza of ours came back, from `outside` or not: it may be worth another try, also after its receipt (rule 11).
+    pub(crate) fn bounced(&mut self, of: &StanzaId, condition: &str, outside: bool, now: Time) {
         self.count("returned stanzas");
         let derived = DerivedId::new(of.as_str());
         let unfinished = self.lanes.by_derived(of.as_str());
@@ -493,7 +495,7 @@ impl Router {
                 // What comes back again and again is not sent in a circle without a pause.
                 live.not_before = now.after(pause(returns, &self.config.times));
             }
-        } else if is_away(condition) {
+        } else if is_away(condition) && !outside {
             self.close(id, BOUNCED);
         } else {
             if unfinished.is_none() {

@@ -35,7 +35,8 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A person in the Webex identity service: a lower-case UUID. Never a mail address, never a JID.
+    /// A person in the Webex identity service: a lower-case UUID. Never a mail address, never a JID; only somebody who
+    /// is in no directory has an address for a name ([`PersonId::federated`]).
     PersonId
 }
 text_id! {
@@ -65,6 +66,29 @@ text_id! {
 text_id! {
     /// An XMPP stream to an IM and Presence node, new with each stream that is not a resumption.
     ImpStreamId
+}
+
+/// What stands before the address of a federated contact.
+const FEDERATED: &str = "xmpp:";
+
+impl PersonId {
+    /// A federated contact: somebody of another domain, who is in no directory and is known by this address alone.
+    #[must_use]
+    pub fn federated(address: &JabberId) -> Self {
+        Self::new(format!("{FEDERATED}{address}"))
+    }
+
+    /// The address of a federated contact; `None`: a person of the directory.
+    #[must_use]
+    pub fn federated_address(&self) -> Option<&str> {
+        self.0.strip_prefix(FEDERATED)
+    }
+
+    /// Whether this is a federated contact.
+    #[must_use]
+    pub fn is_federated(&self) -> bool {
+        self.federated_address().is_some()
+    }
 }
 
 /// Something whose inputs are counted and acknowledged in order.

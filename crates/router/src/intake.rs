@@ -1,5 +1,6 @@
 //! What an input becomes: decided from its envelope, the directory and who is awake, never from its text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest;
@@ -8,7 +9,7 @@ use crate::directory::{Directory, Person};
 use crate::entitlement::{Client, Party, judge};
 use crate::envelope::{Body, Envelope, JabberOrigin, Kind, Marked, Origin, WebexOrigin};
 use crate::held::Holds;
-use crate::ids::{ActivityId, ConversationId, ImpStreamId, PersonId, SourceId, StanzaId, Time};
+use crate::ids::{ActivityId, ConversationId, ImpStreamId, JabberId, PersonId, SourceId, StanzaId, Time};
 use crate::outbox::{EntryKind, EntryState, Input, Lane, Part, Repeat, Report, TargetRef};
 use crate::tag::Tagger;
 
@@ -21,8 +22,8 @@ pub(crate) enum Decision {
     OwnPost { written: Box<str>, activity: ActivityId, conversation: ConversationId },
     /// Something that we wrote in Jabber is back, or a copy of it: nothing.
     OwnStanza,
-    /// A stanza of ours failed.
-    Bounced { of: StanzaId, condition: Box<str> },
+    /// A stanza of ours failed; `outside`: a federated contact's server says so.
+    Bounced { of: StanzaId, condition: Box<str>, outside: bool },
     /// Nothing, by this rule.
     NotCarried(&'static str),
 }
@@ -33,6 +34,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) holds: &'a Holds,
     pub(crate) tagger: &'a Tagger,
     pub(crate) deliver_to_pending: bool,
+    pub(crate) bot: bool,
+    pub(crate) federation: Option<&'a [Box<str>]>,
     pub(crate) retention: Duration,
     pub(crate) now: Time,
 }
@@ -45,7 +48,12 @@ const OLDER: &str = "rule 17: older than the enablement or the JID";
 const EXPIRED: &str = "rule 22: older than source ids are kept";
 const NO_JID: &str = "rule 16: the sender is not homed here";
 const ELSEWHERE: &str = "CAP-23: the sender's session is another connector's to carry";
+const NO_BOT: &str = "SC-22: a federated contact, and there is no bot (webex.bot_token_file)";
 const EMPTY: &str = "nothing to carry in it";
+
+/// A federated contact, to the verdict: a Jabber user who is not enabled. What has no Webex account is in no other
+/// organization of Webex.
+const FEDERATED: Party = Party { ours: true, enabled: false, awake: false, in_webex: false };
 
 /// A stamp may have been cut to whole seconds.
 const STAMP_STEP: Duration = Duration::from_secs(1);
@@ -73,40 +81,46 @@ impl Facts<'_> {
         stream: Option<&ImpStreamId>,
     ) -> Result<Decision, &'static str> {
         if let Kind::Bounced { of, condition } = &envelope.kind {
-            return Ok(Decision::Bounced { of: of.clone(), condition: condition.clone() });
+            let outside = self.is_outside(&origin.from_bare);
+            return Ok(Decision::Bounced { of: of.clone(), condition: condition.clone(), outside });
         }
         let ours = |id: &str| self.tagger.is_ours(id);
         if ours(origin.stanza.as_str()) || origin.origin_id.as_deref().is_some_and(ours) {
             return Ok(Decision::OwnStanza);
         }
-        let sender = self.directory.by_jid(&origin.from_bare).ok_or(UNKNOWN)?;
+        let author = self.directory.by_jid(&origin.from_bare);
         let recipient = self.directory.by_jid(&origin.to).ok_or(UNKNOWN)?;
-        if sender.id == recipient.id {
+        let sender = match author {
+            Some(author) => author.id.clone(),
+            None => self.federated(&origin.from_bare)?,
+        };
+        if sender == recipient.id {
             return Err(ONESELF);
         }
-        let Some(session) = [sender, recipient].into_iter().find(|p| p.id == origin.session) else {
+        let both = [author.unwrap_or(recipient), recipient];
+        let Some(session) = both.iter().find(|p| p.id == origin.session) else {
             return Err(STRANGER);
         };
-        if sender.served_elsewhere() {
+        if author.is_some_and(|author| author.served_elsewhere()) {
             return Err(ELSEWHERE);
         }
-        self.young_enough(origin.stamp, session, &[sender, recipient])?;
-        let awake = |person: &Person| Party {
+        self.young_enough(origin.stamp, session, &both)?;
+        let awake = |person: &Arc<Person>| Party {
             awake: person.id == origin.session || self.holds.is_open(&person.id),
             ..self.party(person)
         };
-        let verdict = judge(awake(sender), Client::Jabber, awake(recipient), Client::Webex);
+        let verdict = judge(author.map_or(FEDERATED, awake), Client::Jabber, awake(recipient), Client::Webex);
         verdict.carrier.ok_or(verdict.rule)?;
 
-        let lane = Lane::to_webex(&sender.id, &recipient.id);
+        let lane = Lane::to_webex(&sender, &recipient.id);
         let time = origin.stamp.unwrap_or(envelope.arrived);
         let input = Input {
             source: SourceId::new(""),
             repeat: Repeat::Exact,
             lane,
-            sender: sender.id.clone(),
+            sender: sender.clone(),
             recipient: Some(recipient.id.clone()),
-            carrier: sender.id.clone(),
+            carrier: sender.clone(),
             stanza: None,
             from: Some(origin.from.clone()),
             conversation: None,
@@ -121,9 +135,10 @@ impl Facts<'_> {
         let kind = match &envelope.kind {
             Kind::Text => EntryKind::Text,
             Kind::FileNotice => EntryKind::FileNotice,
-            Kind::Read(Marked::Stanza(id)) => {
+            // In Webex a mark is made as its reader, and a federated contact is nobody there.
+            Kind::Read(Marked::Stanza(id)) if author.is_some() => {
                 return Ok(Decision::Carry(Box::new(Input {
-                    source: SourceId::new(format!("read/{}/{}/{id}", sender.id, recipient.id)),
+                    source: SourceId::new(format!("read/{sender}/{}/{id}", recipient.id)),
                     parts: vec![Part { kind: EntryKind::Read, body: Body::None }],
                     target: Some(TargetRef::Stanza { author: recipient.id.clone(), id: id.clone() }),
                     ..input
@@ -236,12 +251,31 @@ impl Facts<'_> {
         })))
     }
 
+    /// Somebody of another domain who is in no directory, if what such people write is carried.
+    fn federated(&self, address: &JabberId) -> Result<PersonId, &'static str> {
+        match self.is_outside(address) {
+            false => Err(UNKNOWN),
+            true if !self.bot => Err(NO_BOT),
+            true => Ok(PersonId::federated(address)),
+        }
+    }
+
+    /// Whether this is a federated contact's address. Below a domain of ours are its rooms and services.
+    fn is_outside(&self, address: &JabberId) -> bool {
+        let (Some(own), Some((_, domain))) = (self.federation, address.as_str().split_once('@')) else {
+            return false;
+        };
+        let is_in =
+            |own: &str| domain.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.directory.by_jid(address).is_none() && !own.iter().any(|own| is_in(own))
+    }
+
     /// Rules 17 and 22, for what comes from Jabber. What is not stamped is of now.
     fn young_enough(
         &self,
         stamp: Option<Time>,
         session: &Person,
-        both: &[&std::sync::Arc<Person>],
+        both: &[&Arc<Person>],
     ) -> Result<(), &'static str> {
         let Some(stamp) = stamp else { return Ok(()) };
         if stamp < self.now.before(self.retention) {

@@ -51,6 +51,9 @@ pub struct Config {
     pub bot: bool,
     /// It also tells, once, what of Webex is not shown in Jabber (GRP-11, MIG-11).
     pub notices: bool,
+    /// What federated contacts write is carried, in the bot's voice (SC-22): whoever writes from none of these domains,
+    /// which are our own. `None`: it is not.
+    pub federation: Option<Vec<Box<str>>>,
     /// How many messages one Jabber user may write in a row, and after how long each is forgotten (rule 13);
     /// `None`: as many as they like.
     pub rate: Option<(u32, Duration)>,
@@ -97,6 +100,8 @@ pub struct Router {
     pub(crate) marked: BTreeMap<(Lane, PersonId), Time>,
     pub(crate) own_marks: VecDeque<(PersonId, ActivityId)>,
     pub(crate) rates: Rates,
+    /// How fast all federated contacts together write to each person.
+    pub(crate) outside: Rates,
     /// What people were told in this run about what is not carried.
     pub(crate) noticed: BTreeSet<SourceId>,
 }
@@ -116,6 +121,7 @@ impl Router {
         };
         let mut router = Self {
             rates: Rates::new(config.rate),
+            outside: Rates::new(config.rate),
             config,
             run: loaded.run,
             directory: Arc::new(directory),
@@ -394,6 +400,7 @@ impl Router {
             self.outgoing.later(Change::Erase(kept.min(before)));
         }
         self.rates.forget(now);
+        self.outside.forget(now);
         if self.delivered.expire_due(now) {
             // What is that old is not found any more, so no mark can be about it (rule 22).
             forget_marks(&mut self.marked, now.before(times.retention));
@@ -409,6 +416,8 @@ impl Router {
             holds: &self.holds,
             tagger: &self.config.tagger,
             deliver_to_pending: self.config.deliver_to_pending,
+            bot: self.config.bot,
+            federation: self.config.federation.as_deref(),
             retention: self.config.times.retention,
             now,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ids::{PersonId, Time};
 
-/// A bucket for each person that fills with what the person writes, and leaks.
+/// A bucket for each person that fills with what the person writes, or is written from outside, and leaks.
 #[derive(Debug)]
 pub(crate) struct Rates {
     /// How much a bucket holds, and how long one message takes to leak out.

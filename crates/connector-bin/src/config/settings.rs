@@ -137,7 +137,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { table: "deployment", key: "mra", fallback: Default("false"),
         doc: "Whether its host is part of a cluster for Mobile and Remote Access, which leaves 100 users to it." },
     Setting { table: "deployment", key: "federation", fallback: Default("false"),
-        doc: "Whether IM and Presence federates with a foreign domain." },
+        doc: "Whether IM and Presence federates with a foreign domain, by XMPP or SIP. What its people write to an enabled person is then also shown in Webex, in a space of the bot's for each of them (webex.bot_token_file)." },
     Setting { table: "deployment", key: "government", fallback: Default("false"),
         doc: "Whether the organization is in the government environment; webex.discovery_url then is that environment's." },
 

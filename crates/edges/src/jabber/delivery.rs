@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use router::directory::{Directory, Person};
 use router::envelope::Body;
-use router::ids::{ConversationId, PersonId, StanzaId};
+use router::ids::{ConversationId, JabberId, PersonId, StanzaId};
 use router::inbound::Outcome;
 use router::outbox::{Entry, EntryKind, Lane, TargetRef};
 use xmpp_core::{BareJid, Element};
@@ -59,6 +59,11 @@ pub(super) async fn stanza(
             }
             words::message(&to, id, &words::delete_notice(&author.name))
         }
+        EntryKind::Read if is_outside(&to, directory) => {
+            return Err(Outcome::Uncarried(
+                "rule 20: how far somebody has read is told to nobody outside".into(),
+            ));
+        }
         EntryKind::Read => {
             let of = delivery.target.iter().rev().find_map(|target| target.stanza_id());
             let Some(of) = of else { return Err(Outcome::Uncarried("what was read is not known".into())) };
@@ -66,6 +71,11 @@ pub(super) async fn stanza(
         }
         _ => return Err(Outcome::Wedged(NOT_IN_JABBER.into())),
     })
+}
+
+/// Whether this is a federated contact: whoever else is written to is in the directory.
+fn is_outside(to: &BareJid, directory: &Directory) -> bool {
+    directory.by_jid(&JabberId::new(to.as_str())).is_none()
 }
 
 /// Whether what a notice is about was written before its author was enabled, and so was never shown. Whatever the store
@@ -99,7 +109,8 @@ fn told(entry: &Entry) -> Result<Element, Outcome> {
         .ok_or_else(|| Outcome::Wedged(NOT_IN_JABBER.into()))
 }
 
-/// The JID of whoever takes part in a conversation besides `sender`, as the directory has it now.
+/// The JID of whoever takes part in a conversation besides `sender`, as the directory has it now; of a federated contact,
+/// the address.
 ///
 /// # Errors
 /// There is none, or it is not known now.
@@ -111,6 +122,10 @@ pub(super) async fn recipient(
 ) -> Result<BareJid, Outcome> {
     let other = opener.recipient(conversation, sender).await?;
     let uncarried = |reason: &str| Outcome::Uncarried(reason.into());
+    let malformed = |_| Outcome::Wedged("the recipient's JID is malformed".into());
+    if let Some(address) = other.federated_address() {
+        return BareJid::new(address).map_err(malformed);
+    }
     let person: &Person =
         directory.by_person(&other).ok_or_else(|| uncarried("the recipient is not in the directory"))?;
     if other == *sender {
@@ -120,5 +135,5 @@ pub(super) async fn recipient(
         return Err(uncarried("the recipient is of another organization"));
     }
     let jid = person.jid.as_ref().ok_or_else(|| uncarried("the recipient has no Jabber account"))?;
-    BareJid::new(jid.as_str()).map_err(|_| Outcome::Wedged("the recipient's JID is malformed".into()))
+    BareJid::new(jid.as_str()).map_err(malformed)
 }

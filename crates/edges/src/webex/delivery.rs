@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use router::directory::Person;
 use router::envelope::{Body, Link};
 use router::ids::{ActivityId, ConversationId, DerivedId, PersonId, Time};
 use router::inbound::{Cause, Inbound, Outcome};
@@ -18,6 +17,7 @@ use super::asked::{self, Listed};
 use super::catch_up::ListError;
 use super::conversations::{Direct, FindError};
 use super::http::CloudError;
+use super::relay::Relayed;
 use super::{PATIENCE, Side, locked, relay, told};
 use crate::crash;
 use crate::jabber::OpenError;
@@ -60,10 +60,10 @@ struct Pair {
     sender: PersonId,
     recipient: PersonId,
     via: PersonId,
-    /// As whom the text is posted: the sender, or the bot for a sender without a token.
+    /// As whom the text is posted: the sender, or the bot for a sender without a token or an account.
     actor: PersonId,
     /// That sender, for whom the bot has a space of its own with the recipient.
-    relayed: Option<Arc<Person>>,
+    relayed: Option<Relayed>,
 }
 
 impl Pair {
@@ -82,17 +82,23 @@ fn pair(side: &Side, entry: &Entry) -> Result<Pair, Outcome> {
         return Ok(Pair { sender, recipient, via, actor: bot, relayed: None });
     }
     let recipient = entry.recipient.as_ref().ok_or_else(|| wedged("the entry names no recipient"))?;
-    let sender = side.person(&entry.sender).ok_or_else(|| wedged("the sender is not in the directory"))?;
+    let sender = match entry.sender.federated_address() {
+        Some(_) if !side.federated => return Err(wedged("federated contacts are not relayed")),
+        Some(_) => None,
+        None => Some(side.person(&entry.sender).ok_or_else(|| wedged("the sender is not in the directory"))?),
+    };
     let recipient = side.person(recipient).ok_or_else(|| wedged("the recipient is not in the directory"))?;
-    if !side.cloud.covers(&sender.id) {
+    let name = sender.as_ref().map_or(entry.sender.federated_address(), |person| Some(&person.name));
+    let relayed = Relayed { id: entry.sender.clone(), name: name.unwrap_or_default().into() };
+    let Some(sender) = sender.filter(|person| side.cloud.covers(&person.id)) else {
         if !side.relays_texts {
             return Err(wedged("there is no token for the sender, and no bot"));
         }
-        let bot = bot(side).ok_or_else(|| no_token(&sender.id))?;
-        let (via, relayed) = (bot.clone(), Some(Arc::clone(&sender)));
-        let (sender, recipient) = (sender.id.clone(), recipient.id.clone());
+        let bot = bot(side).ok_or_else(|| no_token(&entry.sender))?;
+        let (via, relayed) = (bot.clone(), Some(relayed));
+        let (sender, recipient) = (entry.sender.clone(), recipient.id.clone());
         return Ok(Pair { sender, recipient, via, actor: bot, relayed });
-    }
+    };
     // Whoever has a socket; without one, whoever will have one.
     let people = [&sender, &recipient];
     let via = people
@@ -197,7 +203,9 @@ async fn places(side: &Side, entry: &Entry, pair: &Pair) -> Result<Vec<Place>, O
         let bot = bot(side).ok_or_else(|| no_token(&pair.sender))?;
         places.push(Place { address, asker: bot.clone(), actor: bot });
     }
-    let asker = if pair.relayed.is_some() {
+    let asker = if pair.sender.is_federated() {
+        None
+    } else if pair.relayed.is_some() {
         // Only the recipient can have read what was posted with a token that the sender had once.
         let served = side.person(&pair.recipient).is_some_and(|person| person.served());
         Some(&pair.recipient).filter(|recipient| served && side.cloud.covers(recipient))

@@ -85,6 +85,8 @@ pub struct WebexConfig {
     /// The token of the bot that relays for people without a token, and tells people in Webex what concerns them
     /// alone; `None`: nobody does.
     pub bot: Option<AccessToken>,
+    /// The bot also relays for federated contacts.
+    pub federated: bool,
     /// Minutes that local time is ahead of UTC, for the times that people are told.
     pub utc_offset: i32,
 }
@@ -151,6 +153,8 @@ struct Side {
     relays: Relays,
     /// A bot relays for people without a token.
     relays_texts: bool,
+    /// And for federated contacts.
+    federated: bool,
     /// Who the bot is, once its token said so.
     bot: Mutex<Option<PersonId>>,
     /// Keeps what must survive the process.
@@ -256,6 +260,7 @@ impl WebexEdge {
             posts: Posts::default(),
             relays: Relays::default(),
             relays_texts: config.bot.is_some(),
+            federated: config.federated,
             bot: Mutex::default(),
             refusals: Mutex::default(),
             directory: Mutex::default(),
@@ -264,7 +269,7 @@ impl WebexEdge {
             writes: Mutex::default(),
         };
         for (key, value) in &kept.values {
-            side.relays.restore(key, value);
+            side.relays.restore(key, value, config.federated);
             if let (Some(person), Some(device)) = (device::owner(key), device::kept(value)) {
                 side.cloud.set_device(&person, Some(device.url));
             }

@@ -1,11 +1,10 @@
-//! Texts of people for whom there is no token: a bot posts them, in one locked space for each sender and
-//! recipient (rule 15).
+//! Texts of people for whom there is no token, and of federated contacts: a bot posts them, in one locked space for each
+//! sender and recipient (rule 15).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use router::directory::Person;
 use router::envelope::{Envelope, Origin};
 use router::ids::{ConversationId, PersonId, Time};
 use router::inbound::{Cause, Outcome};
@@ -24,6 +23,14 @@ use super::mercury::{Line, Purpose};
 use super::{Side, device, locked};
 use crate::jabber::OpenError;
 
+/// Whose texts the bot posts: somebody whom we cannot act as, or who has no account.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    pub(super) id: PersonId,
+    /// What the space is called after.
+    pub(super) name: Box<str>,
+}
+
 /// A space that the bot has made, or asked for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Space {
@@ -34,36 +41,72 @@ struct Space {
     key: Option<String>,
     /// When it was asked for, in cloud time: a new one is made once a day at most.
     made: Time,
+    /// When it was last written to, to the day: kept of federated contacts alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used: Option<Time>,
 }
 
-/// The spaces that the bot has made, by sender and recipient.
+/// Sender and recipient.
+type Parties = (PersonId, PersonId);
+
+/// The spaces that the bot has made.
 #[derive(Debug, Default)]
-pub(super) struct Relays {
-    spaces: Mutex<BTreeMap<(PersonId, PersonId), Space>>,
+pub(super) struct Relays(Mutex<Spaces>);
+
+#[derive(Debug, Default)]
+struct Spaces {
+    of: BTreeMap<Parties, Space>,
+    by_address: BTreeMap<String, Parties>,
+}
+
+impl Spaces {
+    fn insert(&mut self, parties: Parties, space: Space) {
+        self.remove(&parties);
+        if let Some(address) = &space.url {
+            self.by_address.insert(address.clone(), parties.clone());
+        }
+        self.of.insert(parties, space);
+    }
+
+    fn remove(&mut self, parties: &Parties) {
+        if let Some(address) = self.of.remove(parties).and_then(|space| space.url) {
+            self.by_address.remove(&address);
+        }
+    }
 }
 
 const KEPT: &str = "webex/relay/";
 /// A space may be listed with a time that is so much before the one at which it was asked for.
 const MARGIN: Duration = Duration::from_secs(120);
 /// A space that is not as it should be is replaced after so long.
-const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
+const RENEWAL: Duration = DAY;
+/// So many federated contacts get a space with one person within a day: whoever owns a domain has as many addresses as
+/// wanted.
+const NEWCOMERS: usize = 20;
+/// The space of a federated contact who has written nothing for so long makes room for others; what waits is given up
+/// long before.
+const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn key(sender: &PersonId, recipient: &PersonId) -> Box<str> {
     format!("{KEPT}{sender}/{recipient}").into()
 }
 
 impl Relays {
-    /// Takes up a space that was kept, if that is what this value is.
-    pub(super) fn restore(&self, key: &str, value: &[u8]) {
+    /// Takes up a space that was kept, if that is what this value is; those of federated contacts only where they are
+    /// carried.
+    pub(super) fn restore(&self, key: &str, value: &[u8], federated: bool) {
         let parties = key.strip_prefix(KEPT).and_then(|parties| parties.split_once('/'));
         if let (Some((sender, recipient)), Ok(space)) = (parties, serde_json::from_slice(value)) {
-            let parties = (PersonId::new(sender), PersonId::new(recipient));
-            locked(&self.spaces).insert(parties, space);
+            let (sender, recipient) = (PersonId::new(sender), PersonId::new(recipient));
+            if federated || !sender.is_federated() {
+                locked(&self.0).insert((sender, recipient), space);
+            }
         }
     }
 
     fn of(&self, sender: &PersonId, recipient: &PersonId) -> Option<Space> {
-        locked(&self.spaces).get(&(sender.clone(), recipient.clone())).cloned()
+        locked(&self.0).of.get(&(sender.clone(), recipient.clone())).cloned()
     }
 
     /// The address of the space of these two, if there is one.
@@ -71,16 +114,9 @@ impl Relays {
         self.of(sender, recipient).and_then(|space| space.url).map(ConversationId::new)
     }
 
-    /// What was asked for was refused, so there is nothing to look for.
-    fn forget(&self, sender: &PersonId, recipient: &PersonId) {
-        locked(&self.spaces).remove(&(sender.clone(), recipient.clone()));
-    }
-
     /// Whose texts are relayed in this conversation, and to whom; `None`: it is no space of ours.
-    pub(super) fn parties(&self, conversation: &ConversationId) -> Option<(PersonId, PersonId)> {
-        let spaces = locked(&self.spaces);
-        let found = spaces.iter().find(|(_, space)| space.url.as_deref() == Some(conversation.as_str()));
-        found.map(|(parties, _)| parties.clone())
+    pub(super) fn parties(&self, conversation: &ConversationId) -> Option<Parties> {
+        locked(&self.0).by_address.get(conversation.as_str()).cloned()
     }
 
     /// What the recipient says in a space of ours is said to the sender, as in a conversation of two.
@@ -119,7 +155,7 @@ pub(super) async fn bot(side: Arc<Side>, token: AccessToken, kept: BTreeMap<Box<
 pub(super) async fn space(
     side: &Side,
     bot: &PersonId,
-    sender: &Person,
+    sender: &Relayed,
     recipient: &PersonId,
 ) -> Result<Arc<Direct>, Outcome> {
     let Some(known) = side.relays.of(&sender.id, recipient) else {
@@ -134,6 +170,11 @@ pub(super) async fn space(
     match side.cloud.send_as(bot, Get(url)).await {
         Ok(found) => {
             if let Some(direct) = as_it_should_be(&found, bot, recipient) {
+                let now = side.cloud.now();
+                if sender.id.is_federated() && known.used.unwrap_or(known.made).after(DAY) < now {
+                    let (url, used) = (Some(direct.target.url.to_string()), Some(now));
+                    keep(side, sender, recipient, Space { url, used, ..known }).await?;
+                }
                 return Ok(Arc::new(direct));
             }
         }
@@ -150,7 +191,7 @@ pub(super) async fn space(
 async fn asked_for(
     side: &Side,
     bot: &PersonId,
-    sender: &Person,
+    sender: &Relayed,
     recipient: &PersonId,
     asked: &Space,
 ) -> Result<Option<String>, Outcome> {
@@ -171,12 +212,34 @@ async fn asked_for(
     if begun < asked.made.after(side.times.settle) { Err(in_the_way(sender, recipient)) } else { Ok(None) }
 }
 
+/// Makes room for one more federated contact of this person; false where too many have come within a day.
+fn make_room(side: &Side, recipient: &PersonId) -> bool {
+    let now = side.cloud.now();
+    let mut spaces = locked(&side.relays.0);
+    let theirs = |(parties, _): &(&Parties, &Space)| parties.0.is_federated() && parties.1 == *recipient;
+    let is_new = |(_, space): &(&Parties, &Space)| now < space.made.after(DAY);
+    if spaces.of.iter().filter(theirs).filter(is_new).count() >= NEWCOMERS {
+        return false;
+    }
+    let unused = |space: &Space| space.used.unwrap_or(space.made).after(FORGOTTEN) < now;
+    let forgotten = spaces.of.iter().filter(theirs).filter(|(_, space)| unused(space));
+    let forgotten: Vec<Parties> = forgotten.map(|(parties, _)| parties.clone()).collect();
+    for parties in forgotten {
+        side.shelf.forget(key(&parties.0, &parties.1));
+        spaces.remove(&parties);
+    }
+    true
+}
+
 async fn make(
     side: &Side,
     bot: &PersonId,
-    sender: &Person,
+    sender: &Relayed,
     recipient: &PersonId,
 ) -> Result<Arc<Direct>, Outcome> {
+    if sender.id.is_federated() && !make_room(side, recipient) {
+        return Err(Outcome::Wedged("too many federated contacts have written to this person today".into()));
+    }
     let new = side.keys.new_conversation(bot, &[bot.clone(), recipient.clone()]).await.map_err(no_key)?;
     let mut iv = [0; 12];
     iv[..8].copy_from_slice(&side.generator.number().to_be_bytes());
@@ -191,11 +254,13 @@ async fn make(
         kms_message: new.kms_message,
     };
     // Whoever goes on after no answer, or after a crash, looks for this one before another is made.
-    let space = Space { url: None, key: Some(new.key.to_string()), made: side.cloud.now() };
+    let space = Space { url: None, key: Some(new.key.to_string()), made: side.cloud.now(), used: None };
     keep(side, sender, recipient, space.clone()).await?;
     let made = side.cloud.send_as(bot, create).await.map_err(|error| {
         if error.is_refusal() {
-            side.relays.forget(&sender.id, recipient);
+            // There is nothing to look for.
+            side.shelf.forget(key(&sender.id, recipient));
+            locked(&side.relays.0).remove(&(sender.id.clone(), recipient.clone()));
         }
         later(&error)
     })?;
@@ -207,17 +272,17 @@ async fn make(
 }
 
 /// Puts a space on disk, and then in the place of the one before.
-async fn keep(side: &Side, sender: &Person, recipient: &PersonId, space: Space) -> Result<(), Outcome> {
+async fn keep(side: &Side, sender: &Relayed, recipient: &PersonId, space: Space) -> Result<(), Outcome> {
     let value = serde_json::to_vec(&space).expect("a space is texts and a number").into();
     if !side.shelf.keep(key(&sender.id, recipient), value).await {
         return Err(in_the_way(sender, recipient));
     }
-    locked(&side.relays.spaces).insert((sender.id.clone(), recipient.clone()), space);
+    locked(&side.relays.0).insert((sender.id.clone(), recipient.clone()), space);
     Ok(())
 }
 
 /// It concerns these two alone.
-fn in_the_way(sender: &Person, recipient: &PersonId) -> Outcome {
+fn in_the_way(sender: &Relayed, recipient: &PersonId) -> Outcome {
     let cause = Cause::Conversation(ConversationId::new(format!("{} {recipient}", sender.id)));
     Outcome::Later { cause, after: None }
 }

@@ -37,6 +37,11 @@ impl Shelf {
         word.await.is_ok()
     }
 
+    /// Takes a value away; should the process die before that is on disk, it is there again.
+    pub(super) fn forget(&self, key: Box<str>) {
+        self.hub.answer(Inbound::Keep { key, value: None, ask: 0 });
+    }
+
     /// The hub's word.
     pub(super) fn kept(&self, ask: u64) {
         let waiting = locked(&self.asks).1.remove(&ask);

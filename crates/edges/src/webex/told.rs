@@ -52,6 +52,9 @@ pub(super) async fn text(side: &Side, entry: &Entry) -> Result<String, Outcome> 
 }
 
 fn name(side: &Side, person: &PersonId) -> Option<String> {
+    if let Some(address) = person.federated_address() {
+        return Some(address.to_owned());
+    }
     side.person(person).map(|person| person.name.to_string()).filter(|name| !name.is_empty())
 }
 

@@ -222,6 +222,7 @@ impl World {
             rate: None,
             bot: false,
             notices: false,
+            federation: None,
         };
         let router = Router::new(config, loaded, self.now).expect("the store is readable");
         // A stream that was refused, and the process died before that was committed.

@@ -70,6 +70,7 @@ pub(crate) fn config() -> Config {
         rate: None,
         bot: true,
         notices: false,
+        federation: Some(vec!["x".into()]),
     }
 }
 

@@ -37,6 +37,7 @@ impl Carrier {
             rate: None,
             bot: false,
             notices: false,
+            federation: None,
         };
         let mut storage = MemoryStorage::new(tagger);
         let loaded = storage.load(NOW).unwrap();

@@ -88,6 +88,21 @@ async fn a_delivery_is_attempted_written_and_receipted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_federated_contact_is_written_to_by_address_and_not_told_what_was_read() {
+    let mut world = World::new(trusted(), State::default());
+    world.settled().await;
+    world.deliver(1, "xmpp:pat@partner.example", EntryKind::Read, Body::None);
+    let outcome = Outcome::Uncarried("rule 20: how far somebody has read is told to nobody outside".into());
+    assert_eq!(world.receipt().await, (1, outcome));
+    world.deliver(2, "xmpp:pat@partner.example", EntryKind::Text, Body::Clear("an answer".into()));
+    let (ticket, _) = world.attempt().await;
+    world.order(Order::Write(ticket));
+    let message = world.stanza().await;
+    assert_eq!((message.attr("to"), body(&message).as_str()), (Some("pat@partner.example"), "an answer"));
+    assert_eq!(world.receipt().await, delivered(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn deliveries_that_cannot_be_made_say_why() {
     let mut world = World::new(trusted(), State::default());
     world.settled().await;

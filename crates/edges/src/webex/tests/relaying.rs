@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use router::envelope::Link;
-use router::ids::{Ticket, Time};
+use router::ids::{JabberId, PersonId, Ticket, Time};
 use router::inbound::{Cause, Inbound, Outcome};
 use router::outbound::MaybeSent;
-use router::outbox::EntryKind;
+use router::outbox::{EntryKind, Lane};
 use serde_json::{Value, json};
 
 use super::delivering::entry;
@@ -59,6 +59,7 @@ impl Space {
                 found["participants"] = json!({"items": members});
                 Some((200, found))
             }
+            ("GET", address) if address.contains("/activities") => Some((200, json!({"items": []}))),
             ("POST", address) if address.contains("/activities") => {
                 self.posts.lock().unwrap().push(body.clone());
                 Some((200, json!({"id": "posted", "verb": "post"})))
@@ -237,4 +238,118 @@ async fn a_kept_space_is_used_while_its_members_are_the_two() {
         assert_eq!(space.posts.lock().unwrap().len(), posts, "{members:?}");
         assert!(space.made.lock().unwrap().is_empty(), "a new one is made once a day at most");
     }
+}
+
+const DAY: i64 = 86_400_000;
+
+/// A text of a federated contact's, who is called so.
+fn from_outside(name: &str) -> Order {
+    let contact = PersonId::federated(&JabberId::new(format!("{name}@partner.example")));
+    let mut entry = entry(EntryKind::Text);
+    entry.lane = Lane::to_webex(&contact, &PersonId::new(BOB));
+    (entry.sender, entry.carrier) = (contact.clone(), contact);
+    Order::Deliver(Box::new(Delivery {
+        ticket: Ticket(5),
+        entry,
+        target: Vec::new(),
+        maybe_sent: MaybeSent::No,
+    }))
+}
+
+/// What is kept of contacts' spaces, when each was made and last used, in days before now.
+fn spaces(rows: &[(String, i64, Option<i64>)]) -> WebexKept {
+    let value = |made: i64, used: Option<i64>| {
+        let url = format!("{BASE}/conversations/relay");
+        let mut space = json!({"url": url, "made": START - made * DAY});
+        if let Some(used) = used {
+            space["used"] = (START - used * DAY).into();
+        }
+        space.to_string().into_bytes().into()
+    };
+    let key = |name: &str| format!("webex/relay/xmpp:{name}@partner.example/{BOB}").into();
+    let values = rows.iter().map(|(name, made, used)| (key(name), value(*made, *used))).collect();
+    WebexKept { run: 1, values, ..WebexKept::default() }
+}
+
+/// How the next delivery ends, whatever is to be kept meanwhile.
+async fn outcome(world: &mut World) -> Outcome {
+    loop {
+        match world.answer().await {
+            Inbound::Keep { ask, .. } => world.orders.send(Order::Kept(ask)).unwrap(),
+            Inbound::Receipt(_, outcome) => return outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_federated_contact_has_a_space_of_the_bots_named_by_the_address() {
+    let space = Space::of(&[BOT, BOB]);
+    let (mut world, _peer) = with_socket(&space, WebexKept { run: 1, ..WebexKept::default() }).await;
+    for _ in 0..2 {
+        world.orders.send(from_outside("pat")).unwrap();
+        assert!(matches!(outcome(&mut world).await, Outcome::Delivered(_)));
+    }
+    let made = space.made.lock().unwrap().clone();
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0]["displayName"], "pat@partner.example sealed with kms://k/keys/new");
+    assert_eq!(space.posts.lock().unwrap().len(), 2);
+    // What may have been posted is asked for there, and nowhere else: nobody in Webex is this contact.
+    let Order::Deliver(mut again) = from_outside("pat") else { unreachable!() };
+    again.maybe_sent = MaybeSent::Since(Time(START));
+    world.orders.send(Order::Deliver(again)).unwrap();
+    assert!(matches!(outcome(&mut world).await, Outcome::Unsettled));
+    assert!(world.asked("/conversations/user/").is_empty());
+    let listings = world.asked("/conversations/relay/activities");
+    assert_eq!(listings.iter().filter(|line| line.starts_with("GET ")).count(), 1, "{listings:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_federated_contacts_get_a_space_within_a_day_and_the_forgotten_make_room() {
+    let space = Space::of(&[BOT, BOB]);
+    let many = |days, count| (0..count).map(move |n| (format!("{days}-{n}"), days, None));
+    // Nineteen of today: there is room for one more, and whoever has a space keeps it.
+    let rows: Vec<_> = many(0, 19).chain(many(2, 30)).chain([("regular".to_owned(), 400, Some(1))]).collect();
+    let (mut world, _peer) = with_socket(&space, spaces(&rows)).await;
+    for (name, arrives) in
+        [("new", true), ("another", false), ("2-7", true), ("new", true), ("regular", true)]
+    {
+        world.orders.send(from_outside(name)).unwrap();
+        let outcome = outcome(&mut world).await;
+        assert_eq!(matches!(outcome, Outcome::Delivered(_)), arrives, "{name}: {outcome:?}");
+        assert_eq!(matches!(outcome, Outcome::Wedged(_)), !arrives, "{name}: {outcome:?}");
+    }
+    assert_eq!(space.made.lock().unwrap().len(), 1);
+
+    // Of those who wrote nothing for ninety days nothing is kept once somebody new comes.
+    let space = Space::of(&[BOT, BOB]);
+    let rows = [
+        ("unused".to_owned(), 91, None),
+        ("silent".to_owned(), 400, Some(91)),
+        ("other".to_owned(), 400, Some(89)),
+    ];
+    let (mut world, _peer) = with_socket(&space, spaces(&rows)).await;
+    for (name, made) in [("new", 1), ("other", 1), ("unused", 2), ("silent", 3)] {
+        world.orders.send(from_outside(name)).unwrap();
+        assert!(matches!(outcome(&mut world).await, Outcome::Delivered(_)), "{name}");
+        assert_eq!(space.made.lock().unwrap().len(), made, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_contact_still_writes_is_kept_once_a_day() {
+    let space = Space::of(&[BOT, BOB]);
+    let rows = [("pat".to_owned(), 50, Some(2))];
+    let (mut world, _peer) = with_socket(&space, spaces(&rows)).await;
+    world.orders.send(from_outside("pat")).unwrap();
+    let value: Value = serde_json::from_slice(&keeps(&mut world).await).unwrap();
+    assert_eq!(value["made"], START - 50 * DAY);
+    assert!(value["used"].as_i64().is_some_and(|used| used >= START), "{value}");
+    assert!(value["url"].as_str().is_some_and(|url| url.ends_with("/relay")), "{value}");
+    assert!(matches!(world.answer().await, Inbound::Receipt(_, Outcome::Delivered(_))));
+    world.orders.send(from_outside("pat")).unwrap();
+    assert!(
+        matches!(world.answer().await, Inbound::Receipt(_, Outcome::Delivered(_))),
+        "nothing more is kept"
+    );
 }

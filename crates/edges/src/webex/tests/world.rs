@@ -353,6 +353,7 @@ impl World {
                 refresh: Duration::from_secs(86_400),
             },
             bot,
+            federated: true,
             utc_offset: 0,
         };
         let since = kept.cursors.iter().map(|(_, cursor)| *cursor).min();
