@@ -11,6 +11,7 @@ use lab::options::Options;
 use lab::people::What;
 use support::{Link, World};
 use xmpp_core::session_control::{ControlEvent, SessionIds};
+use xmpp_core::{Element, ns};
 
 const ACTIVE: &str = "<presence><status>@ Webex</status></presence>";
 const AWAY: &str = "<presence><show>away</show><status>@ Webex</status></presence>";
@@ -142,8 +143,44 @@ async fn added_users_see_their_ten() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.sees("u00001", "u00010"), "Available");
     assert_eq!(world.sees("u00010", "u00001"), "Available");
-    assert!(world.lines("u00011", 0).is_empty());
+    let own = |line: &String| line.starts_with("in presence u00011 ");
+    assert!(world.lines("u00011", 0).iter().all(own), "only its own state");
     assert!(!world.lines("alice", 0).iter().any(|line| line.contains("u000")));
+}
+
+/// Do not disturb is the user's, whichever device says it: each of the user's own shows it, and each that comes later.
+#[tokio::test(start_paused = true)]
+async fn do_not_disturb_is_shown_by_every_client_of_the_user() {
+    let world = World::usual().await;
+    let mut link = Link::connect(&world, None).await;
+    let phone = link.open("bob@lab.example/phone").await;
+    let webex = link.open("bob@lab.example/webex").await;
+    let own = |stanzas: Vec<Element>| {
+        let composed = |stanza: &&Element| stanza.attr("from") == Some("bob@lab.example/composed");
+        let show =
+            |stanza: &Element| stanza.get_child("show", ns::CLIENT).map_or_else(String::new, Element::text);
+        stanzas.iter().rfind(composed).map(show)
+    };
+    for (webex_says, jabber_says, shown) in [
+        (Some(DND), None, ("dnd", "Do Not Disturb")),
+        (Some(ACTIVE), None, ("", "Available @ Webex")),
+        (None, Some("dnd"), ("dnd", "Do Not Disturb")),
+    ] {
+        if let Some(says) = webex_says {
+            link.send(&webex, says);
+        }
+        if let Some(says) = jabber_says {
+            world.status("bob", says).await;
+        }
+        let (on_webex, on_phone) = link.collect_of(&webex, &[&phone]).await;
+        for seen in [on_webex, on_phone] {
+            assert_eq!(own(seen).as_deref(), Some(shown.0), "{shown:?}");
+        }
+        world.until("bob", &format!("in presence bob {}", shown.1)).await;
+    }
+    let late = link.start("bob@lab.example/late").await;
+    link.send(&late, "<presence/>");
+    assert_eq!(own(link.collect(&late).await).as_deref(), Some("dnd"));
 }
 
 /// The user's own sessions see each other as they are, and what they send themselves.
@@ -162,7 +199,7 @@ async fn own_sessions_see_each_other_uncomposed() {
         .collect();
     assert_eq!(from[0], "bob@lab.example/jabber");
     assert!(from.contains(&"alice@lab.example/composed".to_owned()), "{from:?}");
-    assert_eq!(from.last().unwrap(), "bob@lab.example/webex");
+    assert_eq!(from[from.len() - 2..], ["bob@lab.example/webex", "bob@lab.example/composed"]);
 }
 
 /// Subscriptions are approved without asking; a probe and a presence to one person are answered and passed on.

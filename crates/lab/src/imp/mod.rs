@@ -39,6 +39,7 @@ use self::state::{Owner, State, WireId};
 use crate::ctx::Ctx;
 use crate::net::Listener;
 
+pub(crate) use self::presence::COMPOSED;
 pub use self::queries::MANUAL_NODE;
 
 /// The doors of the IM and Presence stand-in.

@@ -1,5 +1,5 @@
 //! Presence as IM and Presence shows it: contacts see one *composed* state per user, of the resource `composed`; the user's
-//! own sessions see each other as they are.
+//! own sessions see that too, and each other as they are.
 //!
 //! The newest device presence wins; what a user set by hand beats it; do-not-disturb holds for the whole user, and what
 //! one device says of it no other can lift.
@@ -15,7 +15,7 @@ use crate::clock::Time;
 use crate::people::Person;
 
 /// The resource under which contacts see a user.
-const COMPOSED: &str = "composed";
+pub(crate) const COMPOSED: &str = "composed";
 
 /// The presence of one session.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl State {
             .filter_map(|(_, session)| session.device.as_ref())
             .map(|device| stanza::stamped(device.presence.clone(), domain, device.at, seconds))
             .collect();
-        for contact in self.groups.contacts(bare) {
+        for contact in self.groups.contacts(bare).into_iter().chain([bare.to_owned()]) {
             if let Some(shown) = self.users.get(&contact).and_then(|user| user.shown.as_ref()) {
                 let domain = contact.rsplit('@').next().unwrap_or_default();
                 let composed = composed_presence(&contact, Some(shown));
@@ -226,7 +226,7 @@ impl State {
         }
     }
 
-    /// Tells contacts what a user's state is now, if that changed.
+    /// Tells contacts, and the user's own sessions, what a user's state is now, if that changed.
     pub(crate) fn show(&mut self, bare: &str) {
         let now = self.now();
         let Some(user) = self.users.get_mut(bare) else { return };
@@ -243,7 +243,7 @@ impl State {
         }
         user.shown = composed;
         let presence = composed_presence(bare, user.shown.as_ref());
-        for contact in self.groups.contacts(bare) {
+        for contact in self.groups.contacts(bare).into_iter().chain([bare.to_owned()]) {
             for resource in self.available(&contact) {
                 let to = format!("{contact}/{resource}");
                 self.deliver(&contact, &resource, presence.clone().with_attr("to", to));

@@ -17,8 +17,8 @@ use super::rooms;
 use super::shown::{self, Shown, Status};
 use crate::ctx::Ctx;
 use crate::idle::Held;
-use crate::imp::federation;
 use crate::imp::stanza::{self, CHAT_STATES, MARKERS, OOB};
+use crate::imp::{COMPOSED, federation};
 use crate::people::{Act, Nobody, Person, PuppetError, What};
 use crate::seen::{self, App, Direction, Kind, Sight};
 
@@ -373,7 +373,10 @@ impl Client {
             return self.see(chat, Direction::In, Kind::Presence, String::new(), shown::presence(presence));
         }
         let peer = from.to_bare();
-        if peer == self.jid || !matches!(presence.attr("type"), None | Some("unavailable")) {
+        // Of oneself a client shows the composed state, and not what each device says.
+        let of_a_device =
+            peer == self.jid && from.resource().is_none_or(|resource| resource.as_str() != COMPOSED);
+        if of_a_device || !matches!(presence.attr("type"), None | Some("unavailable")) {
             return;
         }
         self.locks.remove(&peer);
