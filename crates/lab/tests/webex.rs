@@ -236,14 +236,15 @@ async fn a_client_shows_whom_it_follows_as_away_since_out_of_office_and_not_to_b
     shows(&lab, "alice", "bob", "active 2 hours ago").await;
     bob(active(20));
     shows(&lab, "alice", "bob", "active yesterday").await;
-    bob(Change { status: Some("ooo".to_owned()), ..Change::default() });
+    let now = lab.ctx().clock.now().0;
+    bob(Change { absence: Some((now, now + 3_600_000)), ..Change::default() });
     shows(&lab, "alice", "bob", "airplane").await;
     act(&lab, "bob", Act { text: "dnd".to_owned(), ..Act::new(What::Status) }).await;
     shows(&lab, "alice", "bob", "crescent moon").await;
     // Gina hides: nobody is shown hers, and she is shown nobody's.
     follow("alice", "gina").await;
     follow("gina", "bob").await;
-    bob(Change { status: Some(String::new()), ..active(0) });
+    bob(Change { status: Some(String::new()), absence: Some((0, 0)), ..active(0) });
     shows(&lab, "alice", "bob", "active").await;
     settle(&lab).await;
     assert_eq!(statuses(&lab, "alice", "gina"), [""]);

@@ -20,6 +20,8 @@ use crate::{
 const ACTIVE: Duration = Duration::from_secs(600);
 /// How far the last activity must move before subscribers are told without a change of status.
 const RESOLUTION: Duration = Duration::from_secs(60);
+/// The cloud's word for it.
+const OUT_OF_OFFICE: &str = "ooo";
 /// How long a subscription lasts if nobody says.
 const SUBSCRIPTION: Duration = Duration::from_secs(600);
 /// How many people one request may name.
@@ -39,13 +41,17 @@ pub(crate) struct Statuses {
     since: BTreeMap<String, (String, Time)>,
 }
 
-/// The composed status of a person: a hidden one is `unknown`, whatever it does.
+/// The composed status of a person: a hidden one is `unknown`, whatever it does. Only the calendar says that somebody is out
+/// of office, and whoever uses Webex meanwhile is active.
 fn composed(person: &Person, now: Time) -> &str {
+    let absence = person.absence.filter(|(from, until)| person.calendar && *from <= now && now < *until);
+    let counts = |active: Time| absence.is_none_or(|(from, _)| active > from);
     match (&person.status, person.last_active) {
         _ if person.pending => "pending",
         _ if person.hidden => "unknown",
         (Some(status), _) => status,
-        (None, Some(last)) if now.since(last) <= ACTIVE => "active",
+        (None, Some(last)) if now.since(last) <= ACTIVE && counts(last) => "active",
+        (None, _) if absence.is_some() => OUT_OF_OFFICE,
         (None, _) => "inactive",
     }
 }
@@ -124,6 +130,10 @@ impl Cloud {
                 *told != status || moved
             });
             if !news {
+                // What the calendar says may be for later.
+                if person.absence.is_some() {
+                    self.status_moved.notify_one();
+                }
                 return;
             }
             let Some(subscribers) = statuses.subscribers.get(&person.name) else { return };
@@ -215,6 +225,9 @@ impl Cloud {
             return Err(Answer::error(StatusCode::FORBIDDEN, 1_403_003, "Only the own status can be set."));
         }
         let event = text(&body["eventType"]).ok_or_else(|| bad("The event has no type."))?;
+        if event == OUT_OF_OFFICE {
+            return Err(bad("Only a calendar says that somebody is out of office."));
+        }
         let now = self.now();
         let until = body["ttl"].as_u64().filter(|ttl| *ttl > 0).map(|ttl| now.plus(Duration::from_secs(ttl)));
         let set = !matches!(event.as_str(), "active" | "inactive" | "clear");
@@ -284,7 +297,9 @@ impl Cloud {
             let Some(person) = self.ctx.people.by_name(name) else { continue };
             let border =
                 person.last_active.map(|last| Time(last.plus(ACTIVE).0 + 1)).filter(|border| *border > now);
-            next = [next, border, subscribers.values().min().copied()].into_iter().flatten().min();
+            let absence = person.absence.filter(|_| person.calendar).map(|(from, until)| [from, until]);
+            let absence = absence.into_iter().flatten().filter(|border| *border > now).min();
+            next = [next, border, absence, subscribers.values().min().copied()].into_iter().flatten().min();
             if statuses.told.get(name).is_some_and(|(told, _)| told != composed(&person, now)) {
                 changed.push(person);
             }

@@ -52,8 +52,12 @@ pub struct Person {
     pub pending: bool,
     /// Does not show a status to others.
     pub hidden: bool,
-    /// A status set by hand or by a calendar, in the cloud's words (`dnd`, `ooo`, …); `None`: activity decides.
+    /// A status set by hand, in the cloud's words (`dnd`, …); `None`: the calendar and activity decide.
     pub status: Option<String>,
+    /// Webex reads the person's calendar.
+    pub calendar: bool,
+    /// From when until when the calendar says that the person is out of office.
+    pub absence: Option<(Time, Time)>,
     /// The last activity in Webex; `None`: never.
     pub last_active: Option<Time>,
     /// The service bot.
@@ -79,6 +83,8 @@ pub fn roster(extra: u32, start: Time) -> Vec<Person> {
             pending: false,
             hidden: false,
             status: None,
+            calendar: true,
+            absence: None,
             last_active: Some(start),
             bot: false,
         };
@@ -123,8 +129,13 @@ pub struct Change {
     pub name: String,
     /// Gives or takes the licence.
     pub enabled: Option<bool>,
-    /// Sets a status in the cloud's words; an empty one lets activity decide again.
+    /// Sets a status in the cloud's words; an empty one lets calendar and activity decide again.
     pub status: Option<String>,
+    /// Lets Webex read the person's calendar, or not.
+    pub calendar: Option<bool>,
+    /// Writes an absence into the calendar, in place of the one before: from when until when, in milliseconds since the
+    /// Unix epoch.
+    pub absence: Option<(i64, i64)>,
     /// Sets the last activity, in milliseconds since the Unix epoch; a negative number means never.
     pub last_active: Option<i64>,
     /// Hides or shows the status.
@@ -223,6 +234,12 @@ impl People {
             }
             if let Some(status) = &change.status {
                 person.status = Some(status.clone()).filter(|status| !status.is_empty());
+            }
+            if let Some(calendar) = change.calendar {
+                person.calendar = calendar;
+            }
+            if let Some((from, until)) = change.absence {
+                person.absence = Some((Time(from), Time(until)));
             }
             if let Some(ms) = change.last_active {
                 person.last_active = (ms >= 0).then_some(Time(ms));

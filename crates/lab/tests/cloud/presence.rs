@@ -31,11 +31,41 @@ async fn activity_hiding_and_hands_decide() {
     assert_eq!(status(&lab, "bob").await["status"], "active", "ten minutes are active still");
     lab.ctx().clock.advance(Duration::from_millis(1));
     assert_eq!(status(&lab, "bob").await["status"], "inactive");
-    lab.ctx()
-        .people
-        .change(&Change { name: "bob".into(), status: Some("ooo".into()), ..Change::default() })
-        .unwrap();
-    assert_eq!(status(&lab, "bob").await["status"], "ooo");
+    lab.stop().await;
+}
+
+/// Nobody sets it, and the cloud by itself ends it while Webex is used.
+#[tokio::test(start_paused = true)]
+async fn only_a_calendar_that_is_read_says_out_of_office_and_activity_ends_it() {
+    const HOUR: i64 = 3_600_000;
+    let lab = lab().await;
+    let now = || lab.ctx().clock.now().0;
+    let change = |change: Change| lab.ctx().people.change(&change).unwrap();
+    let event = json!({"subject": user(&lab, "bob").person_id, "eventType": "ooo", "ttl": 300});
+    let refused = send(&lab, "POST", "/apheleia/api/v1/events", &token(&lab, "bob"), event).await;
+    assert_eq!(refused.status, 400);
+
+    let mine = device(&lab, "alice").await;
+    let mut socket = Socket::ready(&lab, &mine, "alice").await;
+    let subjects = json!([user(&lab, "bob").person_id]);
+    let ask = json!({"subjects": subjects, "subscriptionTtl": 86_400});
+    send(&lab, "POST", "/apheleia/api/v1/subscriptions", &token(&lab, "alice"), ask).await;
+    let absence = Some((now() + HOUR, now() + 5 * HOUR));
+    change(Change { name: "bob".into(), absence, ..Change::default() });
+    change(Change { name: "carol".into(), absence, calendar: Some(false), ..Change::default() });
+    let mut told = async |after: i64| {
+        lab.ctx().clock.advance(Duration::from_millis(after as u64));
+        socket.read().await.unwrap()["data"]["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(told(600_001).await, "inactive");
+    assert_eq!(told(HOUR - 600_001).await, "ooo", "when the absence begins");
+    assert_eq!(status(&lab, "carol").await["status"], "inactive", "a calendar that is not read says nothing");
+    let event = json!({"subject": user(&lab, "bob").person_id, "eventType": "active", "ttl": 600});
+    lab.ctx().clock.advance(Duration::from_secs(1));
+    send(&lab, "POST", "/apheleia/api/v1/events", &token(&lab, "bob"), event).await;
+    assert_eq!(told(0).await, "active", "though the calendar says otherwise");
+    assert_eq!(told(600_001).await, "ooo");
+    assert_eq!(told(4 * HOUR - 601_001).await, "inactive", "when the absence ends");
     lab.stop().await;
 }
 

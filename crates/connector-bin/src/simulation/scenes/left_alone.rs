@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lab::people::{Act, What};
+use lab::people::{Act, Change, What};
 
 use super::{Scene, play};
 
@@ -46,10 +46,22 @@ async fn a_day(scene: &Scene) {
         }
         scene.rest().await;
     }
-    for status in ["dnd", "ooo", "active", "dnd"] {
+    for status in ["dnd", "active"] {
         scene.does("bob/webex", What::Status, status).await;
         scene.rest().await;
     }
+    let now = scene.world.lab.ctx().clock.now().0;
+    let absence = Some((now, now + 3_600_000));
+    scene
+        .world
+        .lab
+        .ctx()
+        .people
+        .change(&Change { name: "bob".into(), absence, ..Change::default() })
+        .unwrap();
+    scene.rest().await;
+    scene.does("bob/webex", What::Status, "dnd").await;
+    scene.rest().await;
     for status in ["dnd", "available", "manual away", "automatic", "away", "available: at lunch", "automatic"]
     {
         scene.does("bob/jabber", What::Status, status).await;
