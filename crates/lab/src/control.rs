@@ -114,6 +114,7 @@ impl Control {
                 self.cloud.poke();
                 Ok(Answer::ok(&json!({})))
             }
+            ("GET", ["mails"]) => Ok(Answer::ok(&json!(self.ctx.mails.all()))),
             ("GET", ["faults"]) => Ok(Answer::ok(&json!(self.ctx.faults.list()))),
             ("POST", ["user"]) => {
                 let change: Change = body(call)?;

@@ -10,6 +10,7 @@ use crate::{
     generator::Generator,
     idle::Idle,
     imp::{epas::Logins, nodes::Nodes},
+    mails::Mails,
     net::Network,
     options::Options,
     people::{People, Puppets, roster},
@@ -54,6 +55,8 @@ pub struct Ctx {
     pub logins: Logins,
     /// What clients saw.
     pub seen: Seen,
+    /// What Webex has mailed.
+    pub mails: Mails,
     /// Who is who.
     pub people: People,
     /// The clients that act for people.
@@ -77,6 +80,7 @@ impl Ctx {
             nodes: Nodes::new(options.imp_nodes),
             logins: Logins::default(),
             seen: Seen::new(clock.clone()),
+            mails: Mails::default(),
             people: People::new(roster(options.users, start)),
             puppets: Puppets::default(),
             network,

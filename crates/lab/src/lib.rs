@@ -12,6 +12,7 @@ pub mod idle;
 pub mod imp;
 pub mod kms;
 pub mod launch;
+pub mod mails;
 pub mod net;
 pub mod options;
 pub mod people;

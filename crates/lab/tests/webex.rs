@@ -6,6 +6,7 @@ use std::time::Duration;
 use lab::{
     Lab,
     clock::Time,
+    mails::Mail,
     net::{Network, Pipes},
     options::Options,
     people::{Act, Change, What},
@@ -214,6 +215,31 @@ async fn shows(lab: &Lab, name: &str, peer: &str, text: &str) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("{name} is never shown that {peer} is `{text}`, but {:?}", statuses(lab, name, peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_never_signed_in_is_mailed_when_written_to_unless_hybrid_message_is_on() {
+    let lab = lab(true, 7).await;
+    let enabled = |name: &str, enabled| {
+        lab.ctx()
+            .people
+            .change(&Change { name: name.to_owned(), enabled: Some(enabled), ..Change::default() })
+            .unwrap();
+    };
+    say(&lab, "carol", "frank", "are you there?").await;
+    assert_eq!(lab.ctx().mails.all(), [], "the organization uses Hybrid Message");
+    for person in lab.ctx().people.all() {
+        enabled(&person.name, false);
+    }
+    say(&lab, "carol", "frank", "and now?").await;
+    say(&lab, "carol", "bob", "you are").await;
+    let mail = Mail { to: "frank".to_owned(), from: "carol".to_owned() };
+    assert_eq!(lab.ctx().mails.all(), std::slice::from_ref(&mail));
+    // One who is enabled is enough, whoever writes.
+    enabled("alice", true);
+    say(&lab, "carol", "frank", "still not?").await;
+    assert_eq!(lab.ctx().mails.all(), [mail]);
+    lab.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -263,6 +263,9 @@ impl Cloud {
             let json = self.activity_json(found, me, &verb, &body, now);
             let id = json.get("id").and_then(text).unwrap_or_default();
             events.push(Event::to_all(found, &json));
+            if matches!(verb.as_str(), "post" | "share") {
+                self.ctx.mails.invite(&self.ctx.people, me, found.members.keys());
+            }
             for left in &moved.left {
                 found.members.remove(left);
             }
