@@ -103,6 +103,23 @@ async fn without_a_store_the_sender_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_jabber_before_12_5_says_that_nobody_was_there() {
+    let world = World::usual().await;
+    world.fault(r#"{"name":"imp-suppress-offline","on":true}"#);
+    world.fault(r#"{"name":"jabber-since-12-5","on":true,"person":"alice"}"#);
+    world.does("bob", What::Offline).await;
+    world.say("alice", "bob", "lost").await;
+    world.say("carol", "bob", "lost too").await;
+    world.until("carol", "Message could not be delivered").await;
+    world.idle().await;
+    assert_eq!(world.chat("alice"), ["out message bob lost"]);
+    // What was refused for another reason every version shows.
+    world.fault(r#"{"name":"imp-refuses-messages","on":true,"count":1,"person":"alice"}"#);
+    world.say("alice", "carol", "no").await;
+    world.until("alice", "Message could not be delivered").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_may_refuse() {
     let world = World::usual().await;
     world.fault(r#"{"name":"imp-refuses-messages","on":true,"count":1,"person":"alice"}"#);

@@ -341,7 +341,9 @@ impl Client {
                     let id = stanza.attr("id").unwrap_or_default().to_owned();
                     return self.see(chat, dir, Kind::Message, id, text);
                 }
-                if let Some(shown) = shown::message(self.jid.as_str(), stanza) {
+                let unsaid = shown::is_of_nobody_there(stanza)
+                    && self.ctx.faults.is_on_for("jabber-since-12-5", &self.me.name);
+                if let Some(shown) = shown::message(self.jid.as_str(), stanza).filter(|_| !unsaid) {
                     self.show_message(shown);
                 }
             }

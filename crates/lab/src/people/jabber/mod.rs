@@ -30,6 +30,11 @@ const KINDS: &[Kind] = &[
         unkind: true,
     },
     Kind {
+        name: "jabber-since-12-5",
+        explanation: "Jabber clients are of version 12.5 or later: they show nothing of a message for somebody who was not there and that was not stored.",
+        unkind: false,
+    },
+    Kind {
         name: "jabber-reuses-ids",
         explanation: "While on, a Jabber client numbers its messages, from 1 again with every new stream.",
         unkind: false,

@@ -62,6 +62,12 @@ pub(super) fn message(own: &str, outer: &Element) -> Option<Shown> {
     }
 }
 
+/// Whether this says that a message was for somebody who was not there, and was not stored.
+pub(super) fn is_of_nobody_there(message: &Element) -> bool {
+    let error = message.get_child("error", ns::CLIENT).filter(|_| message.attr("type") == Some("error"));
+    error.is_some_and(|error| error.get_child("service-unavailable", ns::STANZA_ERRORS).is_some())
+}
+
 /// The words that a Jabber client shows for another user's presence.
 pub(super) fn presence(presence: &Element) -> String {
     let status = stanza::child_text(presence, "status").unwrap_or_default();
