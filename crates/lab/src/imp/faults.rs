@@ -96,6 +96,7 @@ pub(crate) const KINDS: &[Kind] = &[
         "While on, nothing is stored for users who are not there; senders get an error.",
     ),
     kind("imp-no-carbons", "While on, no copies are made and enabling them is refused."),
+    kind("imp-no-managed-files", "While on, there is no managed file transfer."),
     kind(
         "imp-clock-skew",
         "The server tells a time (XEP-0202) that is ahead of everybody's by `value` milliseconds; negative: behind.",

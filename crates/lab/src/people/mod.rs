@@ -309,6 +309,8 @@ pub enum What {
     Offline,
     /// Sets the status `text`, in the words of that client.
     Status,
+    /// Looks at which options the chat with `to` has (Jabber).
+    Options,
     /// Looks at the status of `to` from now on (Webex; in Jabber who is in the roster is looked at anyway).
     Follow,
 }

@@ -446,6 +446,7 @@ impl WebexApp {
         match act.what {
             What::Online | What::Offline => Ok(()),
             What::Invite => Err(PuppetError::Unsupported("a group chat is Jabber's")),
+            What::Options => Err(PuppetError::Unsupported("a chat in Webex has all options")),
             What::Read => {
                 let action = Action::Acknowledge { id: id()? };
                 self.post(&line, self.known(&act.id)?, action).await.map(drop)

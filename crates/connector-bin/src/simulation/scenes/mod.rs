@@ -10,6 +10,7 @@ mod group_chats;
 mod keys;
 mod left_alone;
 mod marks;
+mod options;
 mod told;
 
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! The task behind a Jabber puppet: it holds the stream, takes it up again when the connection breaks, and does what the
 //! person asks for.
 
+mod abilities;
+mod misbehaviour;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use super::rooms;
 use super::shown::{self, Shown, Status};
 use crate::ctx::Ctx;
 use crate::idle::Held;
-use crate::imp::stanza::{self, CHAT_STATES, MARKERS, OOB};
+use crate::imp::stanza::{self, CHAT_STATES, DISCO_INFO, MARKERS, OOB};
 use crate::imp::{COMPOSED, federation};
 use crate::people::{Act, Nobody, Person, PuppetError, What};
 use crate::seen::{self, App, Direction, Kind, Sight};
@@ -92,6 +95,8 @@ pub(super) struct Client {
     numbered: u64,
     /// The full JID that each peer last wrote from.
     locks: BTreeMap<BareJid, Jid>,
+    /// Whom a question about abilities went to, and who waits for what comes of it.
+    asked: BTreeMap<String, (BareJid, Done)>,
     /// The group chats that this client is in.
     rooms: BTreeSet<Jid>,
     /// With whom the messages with these ids were exchanged.
@@ -121,6 +126,7 @@ impl Client {
             manual: None,
             numbered: 0,
             locks: BTreeMap::new(),
+            asked: BTreeMap::new(),
             rooms: BTreeSet::new(),
             peers: BTreeMap::new(),
             remembered: VecDeque::new(),
@@ -230,6 +236,7 @@ impl Client {
     /// What a client says on a new stream: copies before presence, so that none is missed.
     fn greet(&mut self) {
         self.locks.clear();
+        self.ask_no_longer();
         self.numbered = 0;
         let high = self.ctx.faults.is_on("jabber-high-priority") && self.ctx.rng.below(2) == 1;
         self.priority = if high { 5 } else { 0 };
@@ -325,6 +332,7 @@ impl Client {
                 done.tell(Err(PuppetError::Offline(self.me.clone())));
             }
         }
+        self.ask_no_longer();
         for answer in self.waiting.drain(..) {
             let _ = answer.send(Err(PuppetError::Offline(self.me.clone())));
         }
@@ -392,6 +400,9 @@ impl Client {
             let own = format!("{}/{RESOURCE}", self.jid);
             let answer = match iq.children().next() {
                 Some(payload) if payload.is("ping", ns::PING) => stanza::result(iq, &own, to, None),
+                Some(payload) if payload.is("query", DISCO_INFO) => {
+                    stanza::result(iq, &own, to, Some(abilities::announced()))
+                }
                 _ => stanza::error(iq, &own, to, "cancel", "service-unavailable"),
             };
             self.queue(Outgoing {
@@ -401,6 +412,9 @@ impl Client {
                 passing: true,
                 _held: None,
             });
+        } else if let Some((peer, done)) = self.asked.remove(id) {
+            self.sees_abilities(&peer, iq);
+            done.tell(Ok(()));
         } else if self.arriving.as_ref().is_some_and(|(arrived, _)| arrived == id) {
             self.arriving = None;
             for answer in self.waiting.drain(..) {
@@ -464,6 +478,9 @@ impl Client {
                     Ok((self.message(peer, &id).with_child(marker), None))
                 }
             },
+            What::File if self.ctx.faults.is_on("imp-no-managed-files") => {
+                Err(PuppetError::Unsupported("managed file transfer is off"))
+            }
             What::File => self.peer(act.recipient()).map(|peer| {
                 let url = format!("https://imp1.{}:7336/files/{id}/{}", self.jid.domain(), act.name);
                 let file = Element::bare("x", OOB)
@@ -482,6 +499,7 @@ impl Client {
                     Ok((rooms::invite(&room, &peer, &id), None))
                 }
             },
+            What::Options => return self.ask_abilities(act.recipient(), id, done),
             What::Follow => Err(PuppetError::Unsupported("who is in the roster is looked at anyway")),
             What::Reply => Err(PuppetError::Unsupported("Jabber has no conversations: write to a person")),
             What::Edit | What::Delete => Err(PuppetError::Unsupported("Jabber cannot change what was sent")),
@@ -565,35 +583,6 @@ impl Client {
         }
         self.numbered += 1;
         self.numbered.to_string()
-    }
-
-    /// What some clients send besides messages, if that is asked for.
-    fn misbehave(&mut self, peer: &BareJid) {
-        let mut extra = Vec::new();
-        if self.ctx.faults.hit("jabber-forges-copies", Some(&self.me.name)) {
-            let forged = self
-                .message(peer, &self.ctx.rng.uuid())
-                .with_attr("from", self.jid.as_str())
-                .with_child(stanza::text_child("body", "a forged copy"));
-            extra.push(stanza::carbon("sent", peer.as_str(), peer.as_str(), &forged));
-        }
-        if self.ctx.faults.hit("jabber-noise", Some(&self.me.name)) {
-            let message = |id: String| self.message(peer, &id);
-            let headline = message(self.ctx.rng.uuid())
-                .with_attr("type", "headline")
-                .with_child(stanza::text_child("body", "noise"));
-            let invitation = Element::bare("x", "http://jabber.org/protocol/muc#user")
-                .with_child(Element::bare("invite", "http://jabber.org/protocol/muc#user"));
-            let question = Element::bare("iq", ns::CLIENT)
-                .with_attr("type", "get")
-                .with_attr("to", format!("{peer}/{RESOURCE}"))
-                .with_attr("id", self.ctx.rng.uuid())
-                .with_child(Element::bare("query", "jabber:iq:version"));
-            extra.extend([headline, message(self.ctx.rng.uuid()).with_child(invitation), question]);
-        }
-        for element in extra {
-            self.queue(Outgoing { element, position: None, answer: None, passing: true, _held: None });
-        }
     }
 
     /// A chat message to a peer, at the address that this client would use.
