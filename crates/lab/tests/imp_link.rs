@@ -169,7 +169,9 @@ async fn questions_are_answered_or_refused() {
     assert_eq!(ask("lab.example", "<query xmlns='jabber:iq:search'/>").await, "service-unavailable");
     assert_eq!(ask("", "<query xmlns='jabber:iq:search'/>").await, "service-unavailable");
     assert_eq!(ask("alice@lab.example/gone", info).await, "service-unavailable");
-    assert_eq!(ask("alice@lab.example/jabber", info).await, "service-unavailable");
+    assert_eq!(ask("alice@lab.example/jabber", info).await, "result");
+    let version = "<query xmlns='jabber:iq:version'/>";
+    assert_eq!(ask("alice@lab.example/jabber", version).await, "service-unavailable");
     assert_eq!(ask("elsewhere.example", info).await, "remote-server-not-found");
     assert_eq!(ask("a@b@c", info).await, "jid-malformed");
 }
