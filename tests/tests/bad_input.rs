@@ -84,7 +84,7 @@ fn what_ends_the_start_is_said_in_one_way_only() {
                 replace(&folder.join("connector.toml"), "time_scale = 20", "time_scale = \"fast\"");
             },
             "connector: FOLDER/connector.toml has these mistakes:\n  line 25: imp.link: expected one of \"a\", \"b\", \
-             \"c\"\n  line 41: testing.time_scale: expected a whole number from 1 to 1000",
+             \"c\"\n  line 44: testing.time_scale: expected a whole number from 1 to 1000",
         ),
         (
             "a secret is missing",
@@ -114,7 +114,7 @@ fn what_ends_the_start_is_said_in_one_way_only() {
             "a token in the clear over the network",
             |folder| replace(&folder.join("connector.toml"), "http://127.0.0.1", "http://192.0.2.1"),
             "connector: FOLDER/connector.toml has these mistakes:\n  line 12: webex.discovery_url: plain http is refused \
-             off loopback: use https\n  line 29: imp.axl_url: plain http is refused off loopback: use https\n  line 41: \
+             off loopback: use https\n  line 29: imp.axl_url: plain http is refused off loopback: use https\n  line 44: \
              testing.time_scale: above 1 is refused unless every address is on loopback",
         ),
         (
