@@ -1,18 +1,15 @@
 //! Deliveries: handed out by credit, attempted, settled by their stream, returned or finished.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::entitlement::Client;
-use crate::envelope::{Body, Link};
-use crate::ids::{
-    ConversationId, DerivedId, EntryId, ImpStreamId, PersonId, Position, SourceId, StanzaId, Ticket, Time,
-};
+use crate::envelope::Link;
+use crate::ids::{DerivedId, EntryId, ImpStreamId, PersonId, Position, StanzaId, Ticket, Time};
 use crate::inbound::{Cause, Outcome, StreamEvent};
 use crate::lane::{Live, Pick, own};
 use crate::machine::Router;
 use crate::outbound::{MaybeSent, Outbound};
-use crate::outbox::{Change, Entry, EntryKind, EntryState, EntrySummary, Lane, TargetRef};
+use crate::outbox::{Change, EntryKind, EntryState, Lane};
 use crate::probe::Tried;
 use crate::timers::Timer;
 use crate::times::Times;
@@ -27,131 +24,8 @@ pub(crate) struct Delivery {
     position: Option<Position>,
 }
 
-/// What was delivered to Jabber lately: a stanza may still come back as failed (rule 11).
-#[derive(Debug, Default)]
-pub(crate) struct Delivered {
-    lately: BTreeMap<DerivedId, Sent>,
-    expired: Option<Time>,
-}
-
-/// As much of a message that was delivered to Jabber as it takes to deliver it again: there are many of these.
-#[derive(Debug)]
-struct Sent {
-    /// When it was delivered.
-    at: Time,
-    id: EntryId,
-    place: u64,
-    source: SourceId,
-    occurrence: u32,
-    part: u32,
-    kind: EntryKind,
-    sender: PersonId,
-    carrier: PersonId,
-    conversation: ConversationId,
-    time: Time,
-    target: Option<TargetRef>,
-    targets: Vec<EntrySummary>,
-    committed: Time,
-    run: u32,
-    reported: bool,
-    returns: u32,
-}
-
-impl Sent {
-    /// `None` of what is no message of a conversation with a place in it.
-    fn of(live: Live, at: Time) -> Option<(DerivedId, Self)> {
-        let (place, Live { entry, targets, returns, .. }) = (live.place()?, live);
-        let Lane::ToJabber(conversation) = entry.lane else { return None };
-        let sent = Self {
-            at,
-            id: entry.id,
-            place,
-            source: entry.source,
-            occurrence: entry.occurrence,
-            part: entry.part,
-            kind: entry.kind,
-            sender: entry.sender,
-            carrier: entry.carrier,
-            conversation,
-            time: entry.time,
-            target: entry.target,
-            targets,
-            committed: entry.committed,
-            run: entry.run,
-            reported: entry.reported,
-            returns,
-        };
-        Some((entry.derived, sent))
-    }
-
-    /// As it waits again, unattempted.
-    fn live(self, derived: DerivedId) -> Live {
-        let entry = Entry {
-            id: self.id,
-            source: self.source,
-            occurrence: self.occurrence,
-            part: self.part,
-            derived,
-            iv: None,
-            lane: Lane::ToJabber(self.conversation.clone()),
-            kind: self.kind,
-            sender: self.sender,
-            recipient: None,
-            carrier: self.carrier,
-            conversation: Some(self.conversation),
-            stanza: None,
-            from: None,
-            time: self.time,
-            stamp: None,
-            target: self.target,
-            committed: self.committed,
-            state: EntryState::Waiting(self.place),
-            run: self.run,
-            attempt: None,
-            reported: self.reported,
-            body: Body::None,
-        };
-        Live { returns: self.returns, ..Live::new(entry, self.targets, MaybeSent::No) }
-    }
-}
-
 /// How many posts of a lane share the commit that says that they are attempted.
 const AHEAD: usize = 32;
-
-/// How many deliveries are kept in mind for that.
-pub(crate) const LATELY: usize = 10_000;
-
-const DAY: i64 = 24 * 60 * 60 * 1000;
-
-impl Delivered {
-    /// Forgets what was delivered before this; true if that was anything.
-    pub(crate) fn forget(&mut self, before: Time) -> bool {
-        let count = self.lately.len();
-        self.lately.retain(|_, sent| sent.at >= before);
-        self.lately.len() != count
-    }
-
-    /// When the oldest of what may still come back was committed.
-    pub(crate) fn oldest(&self) -> Option<Time> {
-        self.lately.values().map(|sent| sent.committed).min()
-    }
-
-    /// Whether a day has passed since the ledger was last cleared; then it has not.
-    pub(crate) fn expire_due(&mut self, now: Time) -> bool {
-        let due = self.expired.is_none_or(|last| now.since(last) >= DAY);
-        if due {
-            self.expired = Some(now);
-        }
-        due
-    }
-
-    /// Keeps in mind what has been delivered, or was in an earlier run.
-    pub(crate) fn note(&mut self, live: Live, now: Time) {
-        if self.lately.len() < LATELY {
-            self.lately.extend(Sent::of(live, now));
-        }
-    }
-}
 
 /// How often a stanza that came back with this error condition is sent again ([RFC 6120 §8.3.3],
 /// [`Kind::Bounced`](crate::envelope::Kind)): as often as its session has to be opened again, a few times where
@@ -481,7 +355,7 @@ impl Router {
         let unfinished = self.lanes.by_derived(of.as_str());
         let found = match unfinished {
             Some(id) => self.lanes.get(id).map(|live| (id, live.returns)),
-            None => self.delivered.lately.get(&derived).map(|sent| (sent.id, sent.returns)),
+            None => self.delivered.find(&derived),
         };
         let Some((id, returns)) = found else { return };
         if returns < patience(condition) {
@@ -507,9 +381,9 @@ impl Router {
 
     /// Back to its place: whatever waits now came after it.
     fn reopen(&mut self, derived: &DerivedId) {
-        let Some(sent) = self.delivered.lately.remove(derived) else { return };
-        self.outgoing.change(Change::Reopen(sent.id, sent.place));
-        self.lanes.insert(sent.live(derived.clone()));
+        let Some((place, live)) = self.delivered.take_back(derived) else { return };
+        self.outgoing.change(Change::Reopen(live.entry.id, place));
+        self.lanes.insert(live);
     }
 
     /// Tries whether a cause is gone, with the lane whose turn it is.
@@ -589,16 +463,4 @@ fn pause(returns: u32, times: &Times) -> Duration {
 
 fn on(delivery: &Delivery, stream: &ImpStreamId) -> bool {
     delivery.position.as_ref().is_some_and(|p| p.stream == *stream)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Up to [`LATELY`] of them are kept.
-    #[test]
-    fn what_may_come_back_takes_less_than_half_of_what_waits() {
-        assert!(size_of::<Sent>() <= 192, "{} bytes", size_of::<Sent>());
-        assert!(size_of::<Sent>() * 2 < size_of::<Live>());
-    }
 }

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod inbound;
 mod intake;
 mod lane;
+mod lately;
 mod machine;
 pub mod memory;
 pub mod outbound;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::commit::{Committing, Outgoing, Pending, had_begun};
 use crate::counters::Counters;
-use crate::delivery::{Delivered, Delivery};
+use crate::delivery::Delivery;
 use crate::directory::{Directory, DirectoryError};
 use crate::entitlement::{Client, Verdict, judge};
 use crate::held::{Holds, Side};
@@ -23,6 +23,7 @@ use crate::ids::{ActivityId, EntryId, ImpStreamId, JabberId, PersonId, SourceId,
 use crate::inbound::{Inbound, SessionEvent};
 use crate::intake::Facts;
 use crate::lane::{Lanes, Live};
+use crate::lately::Delivered;
 use crate::outbound::{MaybeSent, Outbound};
 use crate::outbox::{Change, EntryState, Lane, Loaded};
 use crate::presence::PresenceBook;
