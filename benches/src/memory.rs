@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::world::{Way, World, build_connector, pairs};
 use crate::{Failure, Size};
 
-/// Prints the resident memory of one more idle enabled user on link A, Mercury socket and session included.
+/// Prints the resident memory of one more idle enabled user on link A, Mercury socket and session included, and what the
+/// connector does while nobody does anything.
 ///
 /// # Errors
 /// The users do not come up.
@@ -21,6 +22,7 @@ pub(crate) async fn idle(size: Size) -> Result<(), Failure> {
             took.as_secs_f64(),
             world.process().descriptors()
         );
+        println!("memory: {users} idle users take {:.1} ms of CPU a second", idling(&world, size).await);
         found.push((i64::from(users), resident));
     }
     if let [(few, less), (many, more)] = found[..] {
@@ -30,6 +32,14 @@ pub(crate) async fn idle(size: Size) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// How many ms of CPU a second are used while nobody does anything: pings, mostly.
+async fn idling(world: &World, size: Size) -> f64 {
+    let watched = size.of(Duration::from_secs(30), Duration::from_millis(100));
+    let before = world.process().cpu();
+    tokio::time::sleep(watched).await;
+    (world.process().cpu() - before).as_secs_f64() * 1e3 / watched.as_secs_f64()
 }
 
 /// Resident memory once it has stayed the same for five seconds, within 64 KiB; at most a minute.

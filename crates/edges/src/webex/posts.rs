@@ -32,8 +32,8 @@ impl Ledger for HubHandle {
     }
 }
 
-/// A text as it is remembered, since there are many: 64 bits of a hash, in no run the same as another's by more than
-/// chance, and never written anywhere.
+/// A text as it is remembered, since there are many: 64 bits of a hash, which two texts share by chance alone. It is never
+/// written anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Print(NonZeroU64);
 
