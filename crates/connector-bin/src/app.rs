@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::admin::Sources;
 use crate::config::{self, Config, LinkTls, Mistake};
 use crate::wiring::{self, Ground, Parts, Wired};
-use crate::{admin, telemetry, users};
+use crate::{admin, process, telemetry, users};
 
 /// Runs until SIGTERM or Ctrl-C.
 ///
@@ -27,6 +27,7 @@ pub(crate) async fn run(path: &Path, sign_out: bool, since: Option<Time>) -> Res
     let stop = stop_signal();
     let connector = Connector::start(config, since).await?;
     tracing::info!(status = %connector.status, "the connector runs");
+    process::no_more_huge_pages();
     connector.until(stop, sign_out).await
 }
 

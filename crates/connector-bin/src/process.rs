@@ -1,7 +1,8 @@
 //! What this process asks of the system: file descriptors, since each socket takes one and most systems give 1,024 to whoever
-//! does not ask; and that no image of its memory comes to lie on a disk.
+//! does not ask; small pages of memory; and that no image of its memory comes to lie on a disk.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 
 use crate::config::{Config, LinkKind};
 
@@ -17,6 +18,13 @@ pub(crate) fn prepare() {
         // What is refused here is said by whoever compares the limit with what is needed.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
+}
+
+/// Asks for no more huge pages, of 2 MiB, which are resident whole as soon as anything is in one and stay so when little is
+/// left of a burst. Those of the start remain: what is used again and again lies in them, and is found faster.
+pub(crate) fn no_more_huge_pages() {
+    // Where this is refused, more memory is resident, and nothing else is different.
+    let _ = disable_transparent_huge_pages(true);
 }
 
 /// How many descriptors this process may have; `None`: as many as it likes.
@@ -44,5 +52,20 @@ pub(crate) fn enough_descriptors(config: &Config, enabled: u64) -> Result<String
         )),
         Some(limit) => Ok(format!("{enabled} enabled people take up to {needed} of {limit}")),
         None => Ok(format!("{enabled} enabled people take up to {needed}, and there is no limit")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::transparent_huge_pages_are_disabled;
+
+    use super::*;
+
+    #[test]
+    fn no_core_is_dumped_and_no_more_pages_are_huge() {
+        prepare();
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        no_more_huge_pages();
+        assert_ne!(transparent_huge_pages_are_disabled(), Ok(false));
     }
 }
