@@ -2,7 +2,6 @@
 //! does not ask; small pages of memory; and that no image of its memory comes to lie on a disk.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::disable_transparent_huge_pages;
 
 use crate::config::{Config, LinkKind};
 
@@ -23,8 +22,9 @@ pub(crate) fn prepare() {
 /// Asks for no more huge pages, of 2 MiB, which are resident whole as soon as anything is in one and stay so when little is
 /// left of a burst. Those of the start remain: what is used again and again lies in them, and is found faster.
 pub(crate) fn no_more_huge_pages() {
-    // Where this is refused, more memory is resident, and nothing else is different.
-    let _ = disable_transparent_huge_pages(true);
+    // Only Linux has them. Where this is refused, more memory is resident, and nothing else is different.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// How many descriptors this process may have; `None`: as many as it likes.
@@ -57,8 +57,6 @@ pub(crate) fn enough_descriptors(config: &Config, enabled: u64) -> Result<String
 
 #[cfg(test)]
 mod tests {
-    use rustix::thread::transparent_huge_pages_are_disabled;
-
     use super::*;
 
     #[test]
@@ -66,6 +64,7 @@ mod tests {
         prepare();
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
         no_more_huge_pages();
-        assert_ne!(transparent_huge_pages_are_disabled(), Ok(false));
+        #[cfg(target_os = "linux")]
+        assert_ne!(rustix::thread::transparent_huge_pages_are_disabled(), Ok(false));
     }
 }
