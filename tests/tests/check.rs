@@ -154,6 +154,7 @@ fn check_tries_every_connection_and_names_what_is_wrong() {
         "ok      people: 7 people, 4 of them enabled",
         "ok      descriptors: 4 enabled people take up to 504 of ",
         "ok      clock of this host: ",
+        "ok      federated contacts: what they write is shown in Webex too, by the bot",
     ] {
         assert!(said.contains(line), "`{line}` is not in:\n{said}");
     }
@@ -161,6 +162,17 @@ fn check_tries_every_connection_and_names_what_is_wrong() {
 
     let settings = fs::read_to_string(&good).unwrap();
     let folder = Path::new(&good).parent().unwrap();
+    let without_bot: String = settings
+        .lines()
+        .filter(|line| !line.starts_with("bot_token_file"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let path = folder.join("without_bot.toml");
+    fs::write(&path, without_bot).unwrap();
+    let (all_well, said) = check(path.to_str().unwrap());
+    let line =
+        "federated contacts: what they write is shown in Jabber alone: webex.bot_token_file is not given";
+    assert!(all_well && said.contains(line), "{said}");
     // (what is spoilt: a secret's file and its content; what the check says)
     let rows = [
         ("imp.secret", "wrong", "FAILED  node"),
