@@ -96,7 +96,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-#[ignore = "needs Python; run by `cargo xtask test`"]
+#[ignore = "needs Python; `cargo xtask test foreign` or `-- --ignored` runs it"]
 async fn slixmpp_talks_to_a_built_in_person() {
     let world = world().await;
     let mut bob = Bot::start(&world, "bob", "secret", "SCRAM-SHA-1");
@@ -133,7 +133,7 @@ async fn slixmpp_talks_to_a_built_in_person() {
 
 /// The connection is cut again and again in the middle of a conversation; everything comes once and in order.
 #[tokio::test]
-#[ignore = "needs Python; run by `cargo xtask test`"]
+#[ignore = "needs Python; `cargo xtask test foreign` or `-- --ignored` runs it"]
 async fn slixmpp_resumes() {
     let world = world().await;
     world.does("carol", What::Offline).await;
@@ -154,7 +154,7 @@ async fn slixmpp_resumes() {
 }
 
 #[tokio::test]
-#[ignore = "needs Python; run by `cargo xtask test`"]
+#[ignore = "needs Python; `cargo xtask test foreign` or `-- --ignored` runs it"]
 async fn slixmpp_is_refused_with_a_wrong_password() {
     let world = world().await;
     let mut dave = Bot::start(&world, "dave", "guess", "SCRAM-SHA-256");

@@ -93,7 +93,7 @@ fn opens(format: u32) -> Loaded {
 /// Writes the file that the test above reads. To be run by hand, once for each new format:
 /// `cargo test -p store --test old_versions -- --ignored`.
 #[test]
-#[ignore = "makes the file that is kept"]
+#[ignore = "no test: writes the file that is kept, by hand for each new format"]
 fn make_the_kept_file() {
     let file = kept_file(store::FORMAT_VERSION);
     assert!(!file.exists(), "a released format never changes: {}", file.display());
