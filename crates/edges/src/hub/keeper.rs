@@ -136,7 +136,7 @@ impl Keeper {
         }
     }
 
-    /// The next answer; waits for ever while nothing was asked. Cancel safe.
+    /// The next answer; waits for ever while nothing was handed over. Cancel safe.
     pub(super) async fn answer(&mut self) -> Result<Answer, StorageError> {
         match &mut self.kind {
             Kind::Thread { answers, .. } => answers.recv().await.unwrap_or_else(|| {
